@@ -1,4 +1,4 @@
-"""The golden's expected outputs, by the functional ViT in float32, and the check of a file against them."""
+"""The golden's expected outputs, by the functional tower in float32, and the check of a file against them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from fastloc.errors import ModelError
+from fastloc.export.graph_kinds import graph_kind
 from fastloc.export.options import Options
 from fastloc.functional import heatmaps
-from fastloc.functional.similarity import grids
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file import golden
@@ -54,7 +54,8 @@ def _pass(localizer: "Localizer", options: Options, blank: Golden, where: Geomet
     spec = source.spec
     pictures = [Image.fromarray(each) for each in blank.pictures()]
     pixels = torch.from_numpy(np.stack([prepare(each, where, spec.mean, spec.std, spec.interpolation) for each in pictures]))
-    similarity, cosines = grids(source.vit, pixels, texts, recipe, source.text.empty(template), background=True)
+    grids = graph_kind(source.weights).grids
+    similarity, cosines = grids(source.weights, pixels, texts, recipe, source.text.empty(template), background=True)
     assert cosines is not None
     return similarity, cosines
 

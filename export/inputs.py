@@ -1,16 +1,15 @@
-"""The picture input of a file, and its conversion to patches in the graph."""
+"""The picture input of a file, and its conversion to patches or normalised pixels in the graph."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 import torch.onnx
 from torch import Tensor
 
-from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.functional.frame_patches import AxisTables, FrameTables, folded_embedding, frame_tables
+from fastloc.functional.frame_patches import AxisTables, FrameTables, folded_embedding, frame_tables, pixel_scale
 from fastloc.functional.patch_stem import embedded_rows, patch_rows, patch_tokens
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pillow_resize import PRECISION_BITS
@@ -22,28 +21,63 @@ Embed = Callable[[Tensor], tuple[Tensor, Pair]]
 # ONNX's names of the filters that its Resize offers with antialiasing
 _MODES = {"bicubic": "cubic", "bilinear": "linear"}
 
+
+class PictureSpec(Protocol):
+    """The fields of a tower's spec that its pictures and their checks read; `patch` is one cell of the grid in pixels."""
+
+    @property
+    def patch(self) -> Pair: ...
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+    @property
+    def interpolation(self) -> str: ...
+
+
 def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str) -> Embed:
     """The function that embeds the input picture; `weights` are in float32, `dtype` is the tower's."""
     tower = weights.to(dtype=dtype)
     if kind == "pixels":
         return lambda pixels: patch_tokens(tower, _ordered(pixels, "NCHW", bgr))
     matrix, bias = (each.to(dtype) for each in folded_embedding(weights))
+    planes_of = byte_planes(kind, weights.spec, geometry, layout, bgr, resize)
 
-    def patches(planes: Tensor) -> tuple[Tensor, Pair]:
-        """The input as planes [B,3,H,W] of (byte - 128) / 64."""
-        rows, grid = patch_rows(planes.to(dtype), weights.spec.patch)
+    def patches(picture: Tensor) -> tuple[Tensor, Pair]:
+        rows, grid = patch_rows(planes_of(picture).to(dtype), weights.spec.patch)
         return embedded_rows(tower, rows, matrix, bias), grid
 
+    return patches
+
+
+def normalised_pixels(
+    kind: str, spec: PictureSpec, geometry: Geometry | None, layout: str, bgr: bool, resize: str
+) -> Callable[[Tensor], Tensor]:
+    """The function from the input picture to normalised pixels [B,3,H,W], float32, for towers without a patch embedding.
+
+    Zeros around these pixels are the mean colour, so normalisation does not go into the first convolution, whose borders are padded.
+    """
+    if kind == "pixels":
+        return lambda pixels: _ordered(pixels, "NCHW", bgr)
+    planes_of = byte_planes(kind, spec, geometry, layout, bgr, resize)
+    factor, offset = (each.float() for each in pixel_scale(spec.mean, spec.std))
+    return lambda picture: planes_of(picture) * factor + offset
+
+
+def byte_planes(
+    kind: str, spec: PictureSpec, geometry: Geometry | None, layout: str, bgr: bool, resize: str
+) -> Callable[[Tensor], Tensor]:
+    """The function from the input picture, of kind "bytes" or "frames", to planes [B,3,H,W] of (byte - 128) / 64, float32."""
     if kind == "bytes":
-        return lambda numbers: patches((_ordered(numbers, "NCHW", bgr) - 128) / 64)
+        return lambda numbers: (_ordered(numbers, "NCHW", bgr) - 128) / 64
     assert geometry is not None
-    resized = frame_resize(geometry, weights.spec, resize)
+    resized = frame_resize(geometry, spec, resize)
     # TensorRT can only cast bytes; ONNX's Resize rounds to them
     width = torch.uint8 if resize == "onnx" else torch.float32
-    return lambda frames: patches(resized(_ordered(frames.to(width), layout, bgr)))
+    return lambda frames: resized(_ordered(frames.to(width), layout, bgr))
 
 
-def frame_resize(geometry: Geometry, spec: ModelSpec, how: str) -> Callable[[Tensor], Tensor]:
+def frame_resize(geometry: Geometry, spec: PictureSpec, how: str) -> Callable[[Tensor], Tensor]:
     """Camera frames, planes [B,3,H,W] of bytes, red first -> (byte - 128) / 64 at the encoder's input, within a step of Pillow's."""
     tables = frame_tables(geometry, spec.patch, spec.mean, spec.interpolation)
     inside = _by_onnx(geometry, tables, spec) if how == "onnx" else _by_products(tables)
@@ -54,7 +88,7 @@ def frame_resize(geometry: Geometry, spec: ModelSpec, how: str) -> Callable[[Ten
     return resize
 
 
-def why_not_onnx_resize(spec: ModelSpec) -> list[str]:
+def why_not_onnx_resize(spec: PictureSpec) -> list[str]:
     """The reasons why ONNX's Resize cannot reproduce Pillow's for this model."""
     if spec.interpolation in _MODES:
         return []
@@ -93,7 +127,7 @@ def _rounded(values: Tensor) -> Tensor:
     return (values + 0.5).floor().clamp(0, 255)
 
 
-def _by_onnx(geometry: Geometry, tables: FrameTables, spec: ModelSpec) -> Callable[[Tensor], Tensor]:
+def _by_onnx(geometry: Geometry, tables: FrameTables, spec: PictureSpec) -> Callable[[Tensor], Tensor]:
     """ONNX's Resize of the whole frame, and the part of it that lies within the input."""
     attributes: dict[str, Any] = {
         "mode": _MODES[spec.interpolation], "antialias": 1, "cubic_coeff_a": -0.5, "exclude_outside": 1,

@@ -1,13 +1,14 @@
-"""A float32 graph with its matrix products in 8 bits, by onnxruntime's own quantiser.
+"""A float32 graph with its products with weights in 8 bits, by onnxruntime's own quantiser.
 
-Products with a weight are quantised: projections, MLP and patch embedding. Attention, norms, temperatures and the read-out stay in
-float32, because maps are made of small differences.
+Of a transformer these are projections, MLP and patch embedding; of a ResNet its convolutions, up to its pool. Attention, norms, pools,
+temperatures and the read-out stay in float32, because maps are made of small differences.
 """
 
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,37 @@ from fastloc.errors import FastlocError
 Feed = Mapping[str, NDArray[Any]]
 
 
-def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], norms: int = 1) -> ir.Model:
-    """The model with weights of 8 bits, one scale a column.
+@dataclass(frozen=True)
+class EightBits:
+    """The part of a graph in 8 bits.
+
+    operator: of ONNX; its nodes with a constant weight become 8 bits, each column or output channel with a scale of its own.
+    norms: the number of LayerNorms in a row between the blocks and the texts' space; products behind them stay as they are. 0 for none.
+    dtypes: the possible dtypes.
+    """
+
+    operator: str = "MatMul"
+    norms: int = 1
+    dtypes: tuple[str, ...] = ("int8-dynamic", "int8-static")
+
+    def check(self, dtype: str) -> None:
+        """Raise FastlocError for a dtype of 8 bits that this part does not have."""
+        if dtype.startswith("int8") and dtype not in self.dtypes:
+            raise FastlocError(f"dtype must be {' or '.join(map(repr, self.dtypes))} for a tower of convolutions, got {dtype!r}, which is "
+                               "for products of matrices; calibrate on pictures of yours")  # fmt: skip
+
+
+# ranges of a convolution's input that are found at every call cost a pass over each of its maps, which is more than 8 bits save
+CONVOLUTIONS = EightBits("Conv", 0, ("int8-static",))
+
+
+def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], part: EightBits = EightBits()) -> ir.Model:
+    """The model with weights of 8 bits.
 
     Args:
         dtype: "int8-dynamic" (ranges of activations are found at every call) or "int8-static" (found on `calibration`, once).
         calibration: inputs by name, for "int8-static".
-        norms: the number of LayerNorms in a row between the blocks and the texts' space, see `norms_of`.
+        part: the part in 8 bits, see `products_of`.
 
     Raises:
         FastlocError: onnxruntime is not installed.
@@ -40,7 +65,7 @@ def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], norms: i
     with tempfile.TemporaryDirectory() as folder, _quiet():
         before, after = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         ir.save(model, before)
-        common = {"op_types_to_quantize": ["MatMul"], "per_channel": True, "nodes_to_quantize": _products(model, norms)}
+        common = {"op_types_to_quantize": [part.operator], "per_channel": True, "nodes_to_quantize": _products(model, part)}
         if dtype == "int8-dynamic":
             # weights of 7 bits: sums saturate at 16 bits on processors without VNNI
             quantization.quantize_dynamic(before, after, reduce_range=True, **common)
@@ -53,19 +78,20 @@ def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], norms: i
         return ir.from_proto(ir.to_proto(made))
 
 
-def norms_of(spec: ModelSpec) -> int:
-    """The number of LayerNorms on every path from the blocks to the texts' space: the tower's last, and that of a pool that ends in one."""
-    return 2 if spec.pool == "attn" and not spec.pool_mlp else 1
+def products_of(spec: ModelSpec) -> EightBits:
+    """The part of a transformer in 8 bits: all products up to the last LayerNorm, or to that of a pool that ends in one."""
+    return EightBits(norms=2 if spec.pool == "attn" and not spec.pool_mlp else 1)
 
 
-def _products(model: ir.Model, norms: int) -> list[str]:
-    """The names of the products with a weight, except those after the tower's last LayerNorm.
+def _products(model: ir.Model, part: EightBits) -> list[str]:
+    """The names of the nodes that become 8 bits.
 
-    Those are the products of its pool, into the texts' space and with baked texts: they are small, and every score depends on them.
+    Those after the tower's last LayerNorm do not: the products of its pool, into the texts' space and with baked texts are small, and
+    every score depends on them.
     """
-    names, kept = [], _head(model, norms)
+    names, kept = [], _head(model, part.norms)
     for i, node in enumerate(model.graph):
-        if node.op_type == "MatMul" and node not in kept and node.inputs[1] is not None and node.inputs[1].is_initializer():
+        if node.op_type == part.operator and node not in kept and node.inputs[1] is not None and node.inputs[1].is_initializer():
             node.name = node.name or f"product_{i}"
             names.append(node.name)
     return names

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocError, TextError, unknown
-from fastloc.export.inputs import why_not_onnx_resize
+from fastloc.export.inputs import PictureSpec, why_not_onnx_resize
 from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, RESIZES, UNSEEN, spelling
 from fastloc.recipes import Recipe
 
@@ -43,7 +42,7 @@ class Options:
     outputs: tuple[str, ...] = ("similarity", "scores", "background")
     licence: str = ""
 
-    def check(self, spec: ModelSpec, recipe: Recipe) -> None:
+    def check(self, spec: PictureSpec, recipe: Recipe) -> None:
         """Raise FastlocError for an unknown name or an impossible combination."""
         spelling(self.spelling, self.opset)
         for option, name, known in (("dtype", self.dtype, DTYPES), ("input", self.kind, INPUTS), ("resize", self.resize, RESIZES)):
@@ -63,7 +62,7 @@ class Options:
         return "scores" in self.outputs or "background" in self.outputs
 
 
-def _refusals(o: Options, spec: ModelSpec, recipe: Recipe) -> list[tuple[Callable[[], bool], str]]:
+def _refusals(o: Options, spec: PictureSpec, recipe: Recipe) -> list[tuple[Callable[[], bool], str]]:
     texts = len(o.texts) or o.count
     half = "int8" in o.dtype
     return [
@@ -98,7 +97,7 @@ def _refusals(o: Options, spec: ModelSpec, recipe: Recipe) -> list[tuple[Callabl
     ]  # fmt: skip
 
 
-def _check_size(o: Options, spec: ModelSpec) -> None:
+def _check_size(o: Options, spec: PictureSpec) -> None:
     for option, size in (("size", o.size), ("frame", o.frame)):
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise FastlocError(f"{option} must be (height, width) in pixels, got {size!r}")

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from fastloc._version import __version__
-from fastloc.checkpoints.vit_weights import named_tensors
+from fastloc.checkpoints.digests import digest
 from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.export.calibration import inputs_of
 from fastloc.export.golden_check import golden_of
 from fastloc.export.graph import Graph, Parts
-from fastloc.export.int8 import norms_of, quantized
+from fastloc.export.graph_kinds import graph_kind
+from fastloc.export.int8 import quantized
 from fastloc.export.options import Options, check_texts
 from fastloc.export.passes import tidy, to_opset_17
 from fastloc.export.pipelines.table import check as check_pipelines
@@ -28,7 +29,6 @@ from fastloc.onnx_file.formats import INPUTS, spelling
 from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
 from fastloc.utils.atomic_write import replacing_files
 from fastloc.utils.distinct import distinct_rows
-from fastloc.utils.hashing import tower_digest
 
 if TYPE_CHECKING:
     # these imports need open_clip, and `trace` does not
@@ -60,7 +60,9 @@ def export(
             the engine's results. No partial file remains.
     """
     target, options = _target(path), _completed(options or Options(), localizer)
-    options.check(localizer.source.vit.spec, localizer.recipe)
+    kind, spec = graph_kind(localizer.source.weights), localizer.source.spec
+    options.check(spec, localizer.recipe)
+    kind.eight_bits(spec).check(options.dtype)
     check_texts(options.texts)
     _check_calibration(options, calibration)
     manifest = _manifest(localizer, options)
@@ -68,7 +70,7 @@ def export(
     with _whole(target) as made:
         model = trace(_parts(localizer, options))
         if options.dtype.startswith("int8"):
-            model = quantized(model, options.dtype, inputs_of(manifest, calibration), norms_of(localizer.source.vit.spec))
+            model = quantized(model, options.dtype, inputs_of(manifest, calibration), kind.eight_bits(spec))
         model.metadata_props[KEY] = manifest.dumps()
         save(model, made)
         _verify(made)
@@ -115,7 +117,7 @@ def _parts(localizer: Localizer, options: Options) -> Parts:
             _check_distinct(options.texts, texts)
         empty = source.text.empty(localizer.template).clone()
     geometry = _geometry(localizer, options)
-    return Parts(source.vit, localizer.recipe.at_scale(source.logit_scale), options, geometry, texts, empty)
+    return Parts(source.weights, localizer.recipe.at_scale(source.logit_scale), options, geometry, texts, empty)
 
 
 def _geometry(localizer: Localizer, options: Options) -> Geometry | None:
@@ -212,11 +214,10 @@ def _manifest(localizer: Localizer, options: Options) -> Manifest:
 
 def _model(localizer: Localizer, licence: str) -> Model:
     source, spec = localizer.source, localizer.source.spec
-    weights = tower_digest({name: tensor.numpy() for name, tensor in named_tensors(source.vit).items()})
     mean, std = ((float(a), float(b), float(c)) for a, b, c in (spec.mean, spec.std))
     return Model(
-        source.name, weights, source.text.digest, spec.patch, spec.embed, mean, std, spec.interpolation, licence, source.logit_scale,
-        localizer.logit_bias,
+        source.name, digest(source.weights), source.text.digest, spec.patch, spec.embed, mean, std, spec.interpolation, licence,
+        source.logit_scale, localizer.logit_bias, graph_kind(source.weights).name,
     )  # fmt: skip
 
 

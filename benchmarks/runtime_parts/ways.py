@@ -15,7 +15,7 @@ from onnxruntime import quantization
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.export.graph import Parts
-from fastloc.export.int8 import norms_of, quantized
+from fastloc.export.int8 import products_of, quantized
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import save, trace
 from fastloc.recipes import Recipe
@@ -82,14 +82,14 @@ class Files:
         model = self._traced(Options("decomposed" if kind == "attention" else "ort", batch=None, outputs=("similarity",)))
         if kind == "attention":
             return self._with_attention(model)
-        return model if kind == "float32" else quantized(model, kind, self._feeds(kind), norms_of(self.tower.spec))
+        return model if kind == "float32" else quantized(model, kind, self._feeds(kind), products_of(self.tower.spec))
 
     def _feeds(self, kind: str) -> list[Feed]:
         return self.calibration if kind == "int8-static" else []
 
     def _with_attention(self, model: ir.Model) -> ir.Model:
         """The products of attention in 8 bits too: queries with keys, and weights with values, each with a range of its own."""
-        model = quantized(model, "int8-static", self.calibration, norms_of(self.tower.spec))
+        model = quantized(model, "int8-static", self.calibration, products_of(self.tower.spec))
         products = [node for node in model.graph if node.op_type == "MatMul"]
         names, softmax = [], {value.name for node in model.graph if node.op_type == "Softmax" for value in node.outputs}
         for i, node in enumerate(products):

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fastloc.imaging.geometry import size_text
+from fastloc.onnx_file.formats import TOWERS
 from fastloc.utils import console
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def _manifest(manifest: "Manifest") -> dict[str, object]:
     return {
         "kind": f"image tower, metadata format {manifest.format}, exported by fastloc {manifest.version}",
         "model": f"{model.name}, patch {size_text(model.patch)}, embeddings {model.embed} wide",
+        "image tower": f"{model.tower}, {TOWERS[model.tower]}",
         "licence": model.licence or "not stated",
         "weights": model.weights,
         "text tower": model.text,

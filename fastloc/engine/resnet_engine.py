@@ -14,7 +14,8 @@ from fastloc.engine.frame_patches import patches_of
 from fastloc.engine.plan import DTYPES, Plan
 from fastloc.engine.plan_options import choose_resnet
 from fastloc.functional import readout, resnet
-from fastloc.functional.frame_patches import frame_tables
+from fastloc.functional.frame_patches import frame_tables, pixel_scale
+from fastloc.functional.output import Output
 from fastloc.recipes import Recipe
 
 
@@ -62,17 +63,16 @@ class ResNetPass:
         self.cls = shape.background or readout.needs_cls(self.recipe.readout, shape.texts)
         self.cosine = triton_ops.cosine if shape.plan.readout == "triton" else readout.cosine
         # a frame's bytes stand in patches as (byte - 128) / 64; the convolutions read (byte / 255 - mean) / std
-        mean, std = (torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (spec.mean, spec.std))
-        factor, offset = 64 / (255 * std), (128 / 255 - mean) / std
-        self.factor, self.offset = (each.to(weights.device, weights.dtype) for each in (factor, offset))
+        self.factor, self.offset = (each.to(weights.device, weights.dtype) for each in pixel_scale(spec.mean, spec.std))
 
     def __call__(self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x = resnet.features(self.prepared.weights, pixels if self.shape.geometry is None else self.normalised(pixels))
-        if self.prepared.form.relevance:
-            return resnet.relevance(self.prepared, x, self.table, texts, empty if self.shape.background else None)
-        out = resnet.encode(self.prepared, x, self.table, cls=self.cls)
-        compared = torch.cat([texts, empty[None]]) if self.shape.background and empty is not None else texts
-        return readout.similarity(out, texts, self.recipe.readout, empty, self.cosine), readout.scores(out, compared)
+
+        def read(out: Output, words: Tensor) -> Tensor:
+            return readout.similarity(out, words, self.recipe.readout, empty, self.cosine)
+
+        beside = empty if self.shape.background else None
+        return resnet.answer(self.prepared, x, self.table, texts, read, cls=self.cls, beside=beside)
 
     def normalised(self, frames: Tensor) -> Tensor:
         """Normalised pixels [B, 3, h, w] of uint8 frames [B, H, W, 3], resized on their device."""

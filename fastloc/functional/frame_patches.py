@@ -18,7 +18,7 @@ from fastloc.errors import FastlocError
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pillow_resize import PRECISION_BITS, taps, vertical_first
 
-__all__ = ["AxisTables", "FrameTables", "folded_embedding", "frame_refusals", "frame_tables", "plain_patches"]
+__all__ = ["AxisTables", "FrameTables", "folded_embedding", "frame_refusals", "frame_tables", "pixel_scale", "plain_patches"]
 
 Pair = tuple[int, int]
 
@@ -118,13 +118,19 @@ def folded_embedding(weights: Weights) -> tuple[Tensor, Tensor]:
     and the first factor goes into the matrix, the rest, summed over the patch, into the bias.
     """
     kernel = weights.patch_w.double()
-    mean, std = (kernel.new_tensor(each).view(3, 1, 1) for each in (weights.spec.mean, weights.spec.std))
-    matrix = (kernel * (64 / (255 * std))).flatten(1)
-    bias = (kernel * ((128 / 255 - mean) / std)).flatten(1).sum(1)
+    factor, offset = (each.to(kernel.device) for each in pixel_scale(weights.spec.mean, weights.spec.std))
+    matrix = (kernel * factor).flatten(1)
+    bias = (kernel * offset).flatten(1).sum(1)
     if weights.patch_b is not None:
         bias = bias + weights.patch_b
     dtype = torch.promote_types(weights.dtype, torch.float32)
     return matrix.to(dtype), bias.to(dtype)
+
+
+def pixel_scale(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """The (factor, offset), float64 [3, 1, 1], that make normalised pixels of (byte - 128) / 64, red first; see `folded_embedding`."""
+    centre, width = (torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (tuple(mean), tuple(std)))
+    return 64 / (255 * width), (128 / 255 - centre) / width
 
 
 @lru_cache(maxsize=64)

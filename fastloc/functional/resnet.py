@@ -14,8 +14,11 @@ from torch import Tensor
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.resnet_weights import Bottleneck, Conv, Pool, ResNetWeights, folded
 from fastloc.errors import ModelError, RecipeError, unknown
+from fastloc.functional import readout
+from fastloc.functional.attention import Attend, attend
 from fastloc.functional.output import Output
 from fastloc.functional.position_embedding import resized_position
+from fastloc.functional.similarity import Read
 from fastloc.functional.target import at_unit_embedding
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes import recipe as named
@@ -163,18 +166,32 @@ def position_table(weights: ResNetWeights, grid: Grid, recipe: Recipe) -> Tensor
     return resized_position(weights.pool.position, weights.spec.grid, grid, recipe.position, recipe.keep_position)
 
 
-def encode(prepared: Prepared, x: Tensor, table: Tensor, *, cls: bool = False) -> Output:
+def answer(
+    prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, read: Read, *, cls: bool = False, beside: Tensor | None = None,
+    attend: Attend = attend,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Similarities [B, T, h, w] and, with `cls` or `beside`, the image embedding's cosines, from the last stage's output [B, C, h, w].
+
+    read, beside: see `fastloc.functional.similarity.answer`. attend: the form of the pool's attention.
+    """
+    if prepared.form.relevance:
+        return relevance(prepared, x, table, texts, beside)
+    out = encode(prepared, x, table, cls=cls or beside is not None, attend=attend)
+    return read(out, texts), readout.scores(out, texts if beside is None else torch.cat([texts, beside[None]]))
+
+
+def encode(prepared: Prepared, x: Tensor, table: Tensor, *, cls: bool = False, attend: Attend = attend) -> Output:
     """Patch features and, with `cls`, the image embedding, from the last stage's output [B, C, h, w]."""
     pool, heads, grid = prepared.pool, prepared.weights.spec.heads, (x.shape[2], x.shape[3])
     positions = x.flatten(2).transpose(1, 2)
     if prepared.form.attends:
-        rows = attended(pool, tokens(positions, table), heads, prepared.recipe)
+        rows = attended(pool, tokens(positions, table), heads, prepared.recipe, attend)
         return Output(rows[:, 1:], rows[:, 0] if cls else None, grid)
     if "terms" in prepared.form.fields and prepared.recipe.terms:
-        rows = own_attention(pool, tokens(positions, table), heads)
+        rows = own_attention(pool, tokens(positions, table), heads, attend=attend)
         return Output(rows[:, 1:], rows[:, 0] if cls else None, grid)
     read = positions + table[1:] if prepared.form.position else positions
-    embedding = own_attention(pool, tokens(positions, table), heads, 1)[:, 0] if cls else None
+    embedding = own_attention(pool, tokens(positions, table), heads, 1, attend)[:, 0] if cls else None
     return Output(F.linear(read, *prepared.value), embedding, grid)
 
 
@@ -183,30 +200,31 @@ def tokens(positions: Tensor, table: Tensor) -> Tensor:
     return torch.cat([positions.mean(1, keepdim=True), positions], 1) + table
 
 
-def attended(pool: Pool, x: Tensor, heads: int, recipe: Recipe) -> Tensor:
+def attended(pool: Pool, x: Tensor, heads: int, recipe: Recipe, attend: Attend = attend) -> Tensor:
     """CLIP Surgery's pool: softmax(v v^T s) v through the output projection, [B, 1+P, C] -> [B, 1+P, E].
 
     As released, s is head_width^-0.5 for every row. With `unit` keys and queries are of unit length, but not for the mean token's row;
     the paper's form for ResNets has 8 head_width^-0.5 there, which is inv_temp=1.0 in every open_clip ResNet (64 numbers a head).
     """
-    v = _by_head(F.linear(x, pool.v_w, pool.v_b), heads)
-    key = v / (torch.linalg.vector_norm(v, dim=-1, keepdim=True) + UNIT_EPS) if recipe.unit else v
+    v = _heads(F.linear(x, pool.v_w, pool.v_b), heads)
+    usual = v.shape[3] ** -0.5
     assert recipe.inv_temp is None or isinstance(recipe.inv_temp, (int, float))
-    out = F.scaled_dot_product_attention(key, key, v, scale=recipe.inv_temp)
+    key = _unit(v) if recipe.unit else v
+    out = attend(key, key, v, usual if recipe.inv_temp is None else recipe.inv_temp, None)
     if recipe.unit or recipe.inv_temp is not None:
         # the row of the mean token stays as released
-        out = torch.cat([F.scaled_dot_product_attention(v[:, :, :1], v, v), out[:, :, 1:]], 2)
-    return F.linear(out.transpose(1, 2).flatten(2), pool.out_w, pool.out_b)
+        out = torch.cat([attend(v[:, :1], v, v, usual, None), out[:, 1:]], 1)
+    return F.linear(out, pool.out_w, pool.out_b)
 
 
-def own_attention(pool: Pool, x: Tensor, heads: int, rows: int | None = None) -> Tensor:
+def own_attention(pool: Pool, x: Tensor, heads: int, rows: int | None = None, attend: Attend = attend) -> Tensor:
     """The pool's attention of its first tokens, `rows` or all, over all of them: [B, 1+P, C] -> [B, rows, E].
 
     The mean token's row is the encoder's image embedding.
     """
-    q = _by_head(F.linear(x[:, :rows], pool.q_w, pool.q_b), heads)
-    k, v = (_by_head(F.linear(x, *each), heads) for each in ((pool.k_w, pool.k_b), (pool.v_w, pool.v_b)))
-    return F.linear(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), pool.out_w, pool.out_b)
+    q = _heads(F.linear(x[:, :rows], pool.q_w, pool.q_b), heads)
+    k, v = (_heads(F.linear(x, *each), heads) for each in ((pool.k_w, pool.k_b), (pool.v_w, pool.v_b)))
+    return F.linear(attend(q, k, v, q.shape[3] ** -0.5, None), pool.out_w, pool.out_b)
 
 
 def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -254,9 +272,20 @@ def check_pixels(pixels: Tensor) -> None:
         raise ModelError(f"input size must be a multiple of the ResNet's stride 32x32, got {height}x{width}")
 
 
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """Split channels into heads: [B, N, C] -> [B, N, H, d]."""
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads)
+
+
 def _by_head(x: Tensor, heads: int) -> Tensor:
     """Split channels into heads: [B, N, C] -> [B, H, N, d]."""
-    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
+    return _heads(x, heads).transpose(1, 2)
+
+
+def _unit(v: Tensor) -> Tensor:
+    """v over its length, which is computed in float32 at least."""
+    lengths: Tensor = torch.linalg.vector_norm(v, dim=-1, keepdim=True, dtype=torch.promote_types(v.dtype, torch.float32))
+    return (v / (lengths + UNIT_EPS)).to(v.dtype)
 
 
 def _value(pool: Pool) -> Linear:

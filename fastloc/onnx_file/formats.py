@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fastloc.errors import FastlocError, unknown
 
-__all__ = ["DTYPES", "INPUTS", "OUTPUTS", "RESIZES", "SPELLINGS", "UNSEEN", "Kind", "Spelling", "spelling"]
+__all__ = ["DTYPES", "INPUTS", "OUTPUTS", "RESIZES", "SPELLINGS", "TOWERS", "UNSEEN", "Kind", "Spelling", "spelling"]
 
 # in labels of 8 bits, the -1 of `fastloc.imaging.heatmaps.BACKGROUND`
 UNSEEN = 255
@@ -29,6 +29,11 @@ class Kind:
     layouts: tuple[str, ...]
     summary: str
 
+
+TOWERS = {
+    "vit": "a transformer over patches",
+    "resnet": "CLIP's ResNet with an attention pool; a patch is one cell of its last map",
+}
 
 SPELLINGS = {
     each.name: each

@@ -19,7 +19,7 @@ from fastloc.errors import FastlocError, ModelError
 from fastloc.imaging.geometry import BOUNDED, FITS, SHORT_SIDE, Geometry, both_sides, fit
 from fastloc.imaging.preprocess import INTERPOLATIONS
 from fastloc.onnx_file import limits
-from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, SPELLINGS
+from fastloc.onnx_file.formats import DTYPES, INPUTS, OUTPUTS, SPELLINGS, TOWERS
 from fastloc.onnx_file.golden import Golden, unit_texts
 from fastloc.recipes import ReadOut, Recipe
 from fastloc.recipes.presence import UNCALIBRATED, Calibration
@@ -52,6 +52,7 @@ class Model:
     licence: str = ""
     logit_scale: float = LOGIT_SCALE  # the factor of cosines before a softmax over texts, as the model was trained
     logit_bias: float | None = None  # the term that is added to the product before a sigmoid, for models that were trained so
+    tower: str = "vit"  # the kind of image tower, a row of `fastloc.onnx_file.formats.TOWERS`
 
     def __post_init__(self) -> None:
         for name in ("name", "weights", "text"):
@@ -66,6 +67,7 @@ class Model:
         number("logit_scale", self.logit_scale, 1e-6, 1e6)
         if self.logit_bias is not None:
             number("logit_bias", self.logit_bias, -1e6, 1e6)
+        one_of("tower", self.tower, TOWERS)
 
 
 @dataclass(frozen=True)

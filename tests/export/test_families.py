@@ -18,7 +18,7 @@ from fastloc import Localizer, OnnxLocalizer, cli
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.diagnostics.verify import verify
 from fastloc.export.graph import Parts
-from fastloc.export.int8 import norms_of, quantized
+from fastloc.export.int8 import products_of, quantized
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import export, trace
 from fastloc.functional.folding import without_scale
@@ -158,7 +158,7 @@ def test_options_of_a_recipe(family: str, changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("family", ["coca", *(name for name in FAMILIES if name != "coca")])
 def test_eight_bits(family: str) -> None:
     made = parts(family, row("gem"), Options(dtype="int8-dynamic", size=SIZE))
-    small = quantized(trace(made), "int8-dynamic", [], norms_of(made.weights.spec))
+    small = quantized(trace(made), "int8-dynamic", [], products_of(made.weights.spec))
     # neither the pool's products nor the projection
     kept = [value.const_value.numpy() for value in small.graph.initializers.values() if value.const_value is not None]
     folded = without_scale(made.weights).pool

@@ -75,7 +75,7 @@ def export(row: Backend, case: Case, file: Path) -> None:
     """Write the graph of a case: everything in it is fixed, as in a file that is made for one device."""
     from fastloc.bench.models import weights_of
     from fastloc.export.graph import Parts
-    from fastloc.export.int8 import norms_of, quantized
+    from fastloc.export.int8 import products_of, quantized
     from fastloc.export.options import Options
     from fastloc.export.to_onnx import save, trace
     from fastloc.functional.readout import needs_cls
@@ -97,7 +97,7 @@ def export(row: Backend, case: Case, file: Path) -> None:
     if stored.startswith("int8"):
         inputs = read_inputs(case.to_dict())
         feeds = [{"pixels": each, "text_embeddings": inputs["texts"][0]} for each in inputs["pixels"]]
-        made = quantized(made, stored, feeds if stored == "int8-static" else [], norms_of(weights.spec))
+        made = quantized(made, stored, feeds if stored == "int8-static" else [], products_of(weights.spec))
     with replacing_files(file) as folder:
         save(made, folder / file.name)
 

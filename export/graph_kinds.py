@@ -1,0 +1,46 @@
+"""The kinds of image tower that are exported, as the functions that serve each; the rest of the exporter need not know a tower's kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fastloc.checkpoints.resnet_weights import ResNetWeights
+from fastloc.checkpoints.vit_weights import Weights
+from fastloc.export import resnet_graph
+from fastloc.export.int8 import CONVOLUTIONS, EightBits, products_of
+from fastloc.export.parts import AnyWeights, GraphTower, Parts
+from fastloc.export.resnet_graph import ResNetGraph
+from fastloc.export.vit_graph import ViTGraph
+from fastloc.functional import similarity
+
+__all__ = ["KINDS", "GraphKind", "graph_kind"]
+
+
+@dataclass(frozen=True)
+class GraphKind:
+    """One kind of image tower.
+
+    name: in the manifest, a row of `fastloc.onnx_file.formats.TOWERS`.
+    tower: parts of a graph -> the tower in it.
+    grids: (weights, pixels, texts, recipe, empty, background=…) -> the expected similarities and cosines, by functions that no export
+        touches; see `fastloc.functional.similarity.grids`.
+    eight_bits: spec -> the part of a graph that is computed in 8 bits.
+    """
+
+    name: str
+    tower: Callable[[Parts], GraphTower]
+    grids: Callable[..., tuple[Tensor, Tensor | None]]
+    eight_bits: Callable[[Any], EightBits]
+
+
+KINDS: dict[type, GraphKind] = {
+    Weights: GraphKind("vit", ViTGraph, similarity.grids, products_of),
+    ResNetWeights: GraphKind("resnet", ResNetGraph, resnet_graph.grids, lambda spec: CONVOLUTIONS),
+}
+
+
+def graph_kind(weights: AnyWeights) -> GraphKind:
+    """The kind of tower that these weights belong to."""
+    return KINDS[type(weights)]
