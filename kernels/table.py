@@ -31,6 +31,7 @@ _ROWS = (
     Op("quick_gelu", "x * sigmoid(1.702 x)"),
     Op("frame_patches", "uint8 camera frames to the patch embedding's operand: Pillow's antialiased resize, bit for bit"),
     Op("cosine", "patch features and text embeddings to similarity grids, normalisation included"),
+    Op("project_cosine", "the last LayerNorm, the projection and the cosines in one pass; a variant, see `fastloc.kernels.variants`"),
     Op("heatmap", "similarity grids to min-maxed heatmaps at picture size, floats or bytes"),
     Op("label_map", "similarity grids to the best text of every pixel, without T maps of the picture's size"),
 )

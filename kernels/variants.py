@@ -64,6 +64,10 @@ _ROWS = (
         "programmatic dependent launch: a kernel's blocks are set up while the kernel before it ends", oldest=(9, 0), interpreted=False,
         constants=("DEPENDENT",),
     ),
+    Variant(
+        "project_cosine", (OPS["project_cosine"],),
+        "the last LayerNorm, the projection and the cosines are one kernel; towers that end in a projection without a pool, up to 64 texts",
+    ),
 )  # fmt: skip
 VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
 # names in kernels that stand for a variant

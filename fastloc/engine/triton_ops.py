@@ -2,12 +2,15 @@
 them.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional.attention import Projections, Temperature, sides, with_aligned
 from fastloc.kernels.table import OPS
 from fastloc.recipes import Recipe
@@ -80,14 +83,25 @@ def cosine(patches: Tensor, texts: Tensor) -> Tensor:
     Half-precision patches meet the texts as two halves, a rounded text and what the rounding lost: maps are made of small
     differences, and twice as many columns cost next to nothing.
     """
-    cosines: Tensor
-    if patches.dtype == texts.dtype:
-        cosines = op("cosine")(patches, texts)
+    return _by_halves(partial(op("cosine"), patches), texts, patches.dtype)
+
+
+def project_cosine(weights: Weights, patches: Tensor, texts: Tensor) -> Tensor:
+    """`cosine` of patches [B, P, C] before the last LayerNorm, which the kernel normalises and projects."""
+
+    def of(words: Tensor) -> Tensor:
+        cosines: Tensor = op("project_cosine")(patches, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps, weights.proj, words)
         return cosines
-    rounded = texts.to(patches.dtype)
-    lost = (texts - rounded).to(patches.dtype)
-    cosines = op("cosine")(patches, torch.cat([rounded, lost], -2))
-    high, low = cosines.chunk(2, 1)
+
+    return _by_halves(of, texts, patches.dtype)
+
+
+def _by_halves(of: Callable[[Tensor], Tensor], texts: Tensor, dtype: torch.dtype) -> Tensor:
+    """The products `of` texts [.., T, E], which meet half precision as two halves: a rounded text and what the rounding lost."""
+    if texts.dtype == dtype:
+        return of(texts)
+    rounded = texts.to(dtype)
+    high, low = of(torch.cat([rounded, (texts - rounded).to(dtype)], -2)).chunk(2, 1)
     return high + low
 
 
@@ -141,4 +155,17 @@ def why_not_readout(spec: ModelSpec, order: str, dtype: torch.dtype) -> list[str
     reasons: list[str] = OPS["cosine"].module.why_not(patches, texts)
     if order not in OPS["heatmap"].module.ORDERS:
         return [*reasons, f"maps of order {order!r} have no kernel"]
+    return reasons
+
+
+def why_not_projection(weights: Weights, recipe: Recipe, texts: int) -> list[str]:
+    """The reasons why one kernel cannot go from patches before the last LayerNorm to their cosines with so many texts."""
+    if recipe.reads != "patches":
+        return [f"{recipe.name} reads no patch features"]
+    if weights.pool is not None or weights.proj is None or weights.proj_b is not None:
+        return ["the tower must end in a LayerNorm and a projection without a bias"]
+    dtype = weights.proj.dtype
+    columns = texts if dtype == torch.float32 else 2 * texts
+    x, words = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((1, 2, weights.spec.width), (columns, weights.spec.embed)))
+    reasons: list[str] = OPS["project_cosine"].module.why_not(x, weights.ln_post_w, weights.ln_post_b, 0.0, weights.proj, words)
     return reasons

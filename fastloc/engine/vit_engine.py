@@ -1,7 +1,8 @@
 """The engine: one tower and one recipe on one device, executed by a plan. Only the engine holds state: weights, tables, graphs."""
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from fastloc.functional.output import Output
 from fastloc.functional.patch_stem import embedded_rows, patch_tokens
 from fastloc.functional.similarity import answer
 from fastloc.functional.vit import check_pixels, positions
+from fastloc.kernels import variants
 from fastloc.recipes import Recipe
 
 
@@ -72,14 +74,14 @@ class Pass:
     def __init__(self, engine: Engine, shape: Shape) -> None:
         self.tower, self.recipe, self.shape = engine.tower, engine.recipe, shape
         self.plan, self.prepared = shape.plan, engine.prepared(shape.plan)
-        self.ops = pass_ops(shape.plan, engine)
+        self.cosine, unread = self._cosine()
+        self.ops = replace(pass_ops(shape.plan, engine), unread=unread)
         spec, geometry = self.prepared.weights.spec, shape.geometry
         size = geometry.input if geometry else (shape.pixels[-2], shape.pixels[-1])
         self.grid = size[0] // spec.patch[0], size[1] // spec.patch[1]
         self.places = positions(self.prepared.weights, self.grid, self.recipe)
         self.frames = frame_tables(geometry, spec.patch, spec.mean, spec.interpolation) if geometry else None
         self.cls = readout.needs_cls(self.recipe.readout, shape.texts)
-        self.cosine = triton_ops.cosine if shape.plan.readout == "triton" else readout.cosine
 
     def __call__(self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         def read(out: Output, words: Tensor) -> Tensor:
@@ -87,6 +89,15 @@ class Pass:
 
         beside = empty if self.shape.background else None
         return answer(self.prepared, self.tokens(pixels), self.places, self.grid, texts, read, self.ops, self.cls, beside, empty)
+
+    def _cosine(self) -> tuple[readout.Cosine, bool]:
+        """The function that computes the cosines, and True if it takes patches as they are before the last LayerNorm."""
+        weights = self.prepared.weights
+        if self.plan.readout != "triton":
+            return readout.cosine, False
+        if not variants.on("project_cosine") or triton_ops.why_not_projection(weights, self.recipe, self.shape.texts):
+            return triton_ops.cosine, False
+        return partial(triton_ops.project_cosine, weights), True
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """The patch embedding, [B, P, C]."""

@@ -45,6 +45,7 @@ class Ops:
         (batch 1 only; not for autograd).
     most: the most numbers in memory at a time of one tensor with an axis of texts in a backward, and of the attention maps that a
         recipe keeps (`fastloc.functional.methods.row_blocks`); None for all, whatever the shape.
+    unread: patches come out as they are before the last LayerNorm, for a read-out that projects them itself.
     slots: the form writes its terms straight into one buffer for the joint projection (not for autograd).
     """
 
@@ -56,6 +57,7 @@ class Ops:
     deferred: bool = False
     slots: bool = False
     most: int | None = 1 << 24
+    unread: bool = False
 
 
 TORCH = Ops()

@@ -96,7 +96,8 @@ def encode(
         keep(f"block{last}", x)
     patches = _patches(prepared, local, x, places, ops)
     keep("local", patches)
-    return Output(head(weights, patches, ops, recipe.patch_read), pooled(weights, x, ops) if cls else None, grid, kept)
+    features = patches if ops.unread else head(weights, patches, ops, recipe.patch_read)
+    return Output(features, pooled(weights, x, ops) if cls else None, grid, kept)
 
 
 def positions(weights: Weights, grid: Grid, recipe: Recipe) -> Positions:
