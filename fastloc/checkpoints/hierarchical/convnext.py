@@ -37,7 +37,7 @@ class Arch:
     @property
     def stride(self) -> int:
         """Side of a cell of the last stage, in pixels of the input."""
-        return _STEM * _STEP ** (self.stages - 1)
+        return _STEM << (self.stages - 1)
 
 
 @dataclass(frozen=True)
