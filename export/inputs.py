@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional.frame_patches import AxisTables, FrameTables, folded_embedding, frame_tables, pixel_scale
-from fastloc.functional.patch_stem import embedded_rows, patch_rows, patch_tokens
+from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.patch_stem import embedded_planes, patch_tokens
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pillow_resize import PRECISION_BITS
 
@@ -35,17 +36,18 @@ class PictureSpec(Protocol):
     def interpolation(self) -> str: ...
 
 
-def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str) -> Embed:
+def embed_of(
+    kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str, ops: Ops = TORCH
+) -> Embed:
     """The function that embeds the input picture; `weights` are in float32, `dtype` is the tower's."""
     tower = weights.to(dtype=dtype)
     if kind == "pixels":
-        return lambda pixels: patch_tokens(tower, _ordered(pixels, "NCHW", bgr))
+        return lambda pixels: patch_tokens(tower, _ordered(pixels, "NCHW", bgr), ops)
     matrix, bias = (each.to(dtype) for each in folded_embedding(weights))
     planes_of = byte_planes(kind, weights.spec, geometry, layout, bgr, resize)
 
     def patches(picture: Tensor) -> tuple[Tensor, Pair]:
-        rows, grid = patch_rows(planes_of(picture).to(dtype), weights.spec.patch)
-        return embedded_rows(tower, rows, matrix, bias), grid
+        return embedded_planes(tower, planes_of(picture).to(dtype), matrix, bias, ops)
 
     return patches
 

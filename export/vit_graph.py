@@ -29,10 +29,11 @@ class ViTGraph:
         options, dtype = parts.options, parts.dtype
         self.empty = parts.empty
         self.prepared: FoldedViT = fold(without_scale(parts.weights).to(dtype=dtype), parts.recipe, joint=True)
-        self.embed: Embed = embed_of(options.kind, parts.weights, dtype, parts.geometry, options.layout, options.bgr, options.resize)
         attend = ATTEND[options.spelling]
         norm = add_norm if dtype == torch.float32 else _norm_in_float32
         self.ops = Ops(add_norm=norm, activate=TORCH.activate, attend=attend, local=local_form(attend, None), most=None)
+        how = options.layout, options.bgr, options.resize
+        self.embed: Embed = embed_of(options.kind, parts.weights, dtype, parts.geometry, *how, self.ops)
         self.fixed = None if parts.grid is None else positions(self.prepared.weights, parts.grid, parts.recipe)
 
     def __call__(
