@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.export import resnet_graph
+from fastloc.export import hierarchical_graph, resnet_graph
+from fastloc.export.hierarchical_graph import HierarchicalGraph
 from fastloc.export.int8 import CONVOLUTIONS, EightBits, products_of
 from fastloc.export.parts import AnyWeights, GraphTower, Parts
 from fastloc.export.resnet_graph import ResNetGraph
@@ -38,6 +40,7 @@ class GraphKind:
 KINDS: dict[type, GraphKind] = {
     Weights: GraphKind("vit", ViTGraph, similarity.grids, products_of),
     ResNetWeights: GraphKind("resnet", ResNetGraph, resnet_graph.grids, lambda spec: CONVOLUTIONS),
+    HierarchicalWeights: GraphKind("hierarchical", HierarchicalGraph, hierarchical_graph.grids, hierarchical_graph.eight_bits),
 }
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.export.options import Options
@@ -15,7 +16,7 @@ from fastloc.recipes import Recipe
 
 __all__ = ["AnyWeights", "GraphTower", "Parts"]
 
-AnyWeights = Weights | ResNetWeights
+AnyWeights = Weights | ResNetWeights | HierarchicalWeights
 Grid = tuple[int, int]
 
 _DTYPES = {"float16": torch.float16}

@@ -33,6 +33,7 @@ class Kind:
 TOWERS = {
     "vit": "a transformer over patches",
     "resnet": "CLIP's ResNet with an attention pool; a patch is one cell of its last map",
+    "hierarchical": "a tower whose grid shrinks from stage to stage; a patch is one cell of its last map",
 }
 
 SPELLINGS = {

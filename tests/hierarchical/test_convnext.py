@@ -32,7 +32,7 @@ def test_every_tensor_of_every_size_is_read(name: str) -> None:
     own = sum(tensor.numel() for _, tensor in named_tensors(trunk))
     assert own + 2 * arch.channels == sum(each.numel() for each in module.parameters())
     norms = {each.eps for each in module.modules() if isinstance(each, torch.nn.LayerNorm)}
-    assert norms == {arch.eps} and module.num_features == arch.channels
+    assert norms == {arch.norm_eps} and module.num_features == arch.channels
     assert module.feature_info[-1]["reduction"] == arch.stride
 
 
@@ -40,7 +40,7 @@ def test_every_tensor_of_every_size_is_read(name: str) -> None:
 @pytest.mark.parametrize("size", [(64, 64), (96, 160), (75, 90)])
 def test_stages_equal_the_module_s(size: tuple[int, int], eps: float) -> None:
     arch = layout.Arch((2, 1, 3, 1), (8, 12, 20, 24), eps)
-    module = randomised(timm.models.convnext.ConvNeXt(depths=arch.depths, dims=arch.widths, norm_eps=eps, num_classes=0).double())
+    module = randomised(timm.models.convnext.ConvNeXt(depths=arch.depths, dims=arch.dims, norm_eps=eps, num_classes=0).double())
     pixels = torch.randn(2, 3, *size, dtype=torch.float64)
     _, theirs = module.forward_intermediates(pixels)
     ours = convnext.stages(read(module, arch), pixels)

@@ -1,4 +1,4 @@
-"""ConvNeXt as functions of its tensors."""
+"""ConvNeXt's stages as a function of its tensors and pixels."""
 
 from collections.abc import Iterator
 
@@ -6,38 +6,51 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.hierarchical.convnext import Block, Stage, Trunk
-from fastloc.functional.hierarchical.layers import convolved, linear, normalised, normalised_map
+from fastloc.checkpoints.hierarchical.parts import LayerNorm
+from fastloc.functional.hierarchical.layers import convolved, linear
+
+__all__ = ["last", "stages"]
 
 
 def stages(trunk: Trunk, pixels: Tensor) -> list[Tensor]:
-    """The output of every stage, [B, C_i, h_i, w_i] from pixels [B, 3, H, W] of the trunk's dtype; h_i = H / 4, H / 8, ..."""
-    return list(_stages(trunk, pixels))
+    """The map of every stage, [B, C_i, h_i, w_i], for normalised pixels [B, 3, H, W] of the trunk's dtype; the last is the head's.
+
+    H and W are multiples of the stride. Differentiable. All maps are held; `last` holds one.
+    """
+    return list(_each(trunk, pixels))
 
 
 def last(trunk: Trunk, pixels: Tensor) -> Tensor:
-    """The output of the last stage, [B, C, H / 32, W / 32]; no other is kept."""
+    """The last of `stages`; earlier ones are let go."""
+    found = pixels
+    for each in _each(trunk, pixels):
+        found = each
+    return found
+
+
+def _each(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
     x = pixels
-    for each in _stages(trunk, pixels):
-        x = each
-    return x
-
-
-def _stages(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
-    x = normalised_map(convolved(pixels, trunk.stem), trunk.stem_norm)
-    for stage in trunk.stages:
-        x = _stage(x, stage)
+    for index, stage in enumerate(trunk.stages):
+        x = _step(x, stage, first=index == 0)
+        for block in stage.blocks:
+            x = x + _branch(x, block)
         yield x
 
 
-def _stage(x: Tensor, stage: Stage) -> Tensor:
-    if stage.norm is not None and stage.reduce is not None:
-        x = convolved(normalised_map(x, stage.norm), stage.reduce)
-    for block in stage.blocks:
-        x = _block(x, block)
-    return x
+def _step(x: Tensor, stage: Stage, *, first: bool) -> Tensor:
+    """The step to the stage's own grid: [B, c, h, w] -> [B, C, h / stride, w / stride]."""
+    if first:
+        return _normed(convolved(x, stage.step), stage.norm).permute(0, 3, 1, 2)
+    return convolved(_normed(x, stage.norm).permute(0, 3, 1, 2), stage.step)
 
 
-def _block(x: Tensor, block: Block) -> Tensor:
-    y = normalised(convolved(x, block.depthwise).permute(0, 2, 3, 1), block.norm)
-    y = linear(F.gelu(linear(y, block.fc1)), block.fc2) * block.gamma
-    return x + y.permute(0, 3, 1, 2)
+def _branch(x: Tensor, block: Block) -> Tensor:
+    """What a block adds to x, [B, C, h, w]."""
+    y = _normed(convolved(x, block.depthwise), block.norm)
+    y = F.gelu(linear(y, block.inner))
+    return (linear(y, block.outer) * block.scale).permute(0, 3, 1, 2)
+
+
+def _normed(x: Tensor, norm: LayerNorm) -> Tensor:
+    """The LayerNorm over channels, and channels moved to the end: [B, C, h, w] -> [B, h, w, C]."""
+    return F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), norm.scale, norm.shift, norm.eps)

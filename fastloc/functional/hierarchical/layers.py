@@ -17,10 +17,5 @@ def normalised(x: Tensor, norm: LayerNorm) -> Tensor:
     return F.layer_norm(x, norm.scale.shape, norm.scale, norm.shift, norm.eps)
 
 
-def normalised_map(x: Tensor, norm: LayerNorm) -> Tensor:
-    """LayerNorm over the channels of a map [B, C, h, w]."""
-    return normalised(x.permute(0, 2, 3, 1), norm).permute(0, 3, 1, 2)
-
-
 def linear(x: Tensor, layer: Linear) -> Tensor:
     return F.linear(x, layer.weight, layer.bias)

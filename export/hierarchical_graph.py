@@ -1,0 +1,61 @@
+"""A tower whose grid shrinks in a graph, and its expected outputs."""
+
+from torch import Tensor
+
+from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
+from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights, folded
+from fastloc.errors import RecipeError
+from fastloc.export.inputs import normalised_pixels
+from fastloc.export.int8 import CONVOLUTIONS, EightBits
+from fastloc.export.parts import Parts
+from fastloc.functional import readout
+from fastloc.functional.hierarchical import forms
+from fastloc.functional.output import Output
+from fastloc.functional.similarity import Read
+from fastloc.recipes import Recipe
+
+__all__ = ["HierarchicalGraph", "eight_bits", "grids"]
+
+Grid = tuple[int, int]
+# families whose numbers lie in linear layers, and not in convolutions
+_LINEAR = ("ConvNeXt", "Swin")
+
+
+class HierarchicalGraph:
+    """A hierarchical tower and its method, see `fastloc.export.parts.GraphTower`. It is folded before weights are rounded to float16."""
+
+    def __init__(self, parts: Parts) -> None:
+        assert isinstance(parts.weights, HierarchicalWeights)
+        options, recipe = parts.options, parts.recipe
+        if recipe.start < -1:
+            raise RecipeError(
+                f"start of {recipe.name!r} must be 0 in a file, got {recipe.start}: the gradient of an earlier stage is PyTorch's own; "
+                "leave start out, or run this method with fastloc.Localizer"
+            )
+        self.prepared = forms.prepare(folded(parts.weights).to(dtype=parts.dtype), recipe)
+        self.pixels = normalised_pixels(options.kind, parts.weights.spec, parts.geometry, options.layout, options.bgr, options.resize)
+
+    def __call__(
+        self, picture: Tensor, texts: Tensor, read: Read, cls: bool, beside: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Grid]:  # fmt: skip
+        return forms.answer(self.prepared, self.pixels(picture), texts, read, cls=cls, beside=beside)
+
+
+def grids(
+    weights: HierarchicalWeights, pixels: Tensor, texts: Tensor, recipe: Recipe, empty: Tensor | None = None, *, background: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """A method's answer in plain PyTorch: arguments, results and errors as of `fastloc.functional.similarity.grids`."""
+    forms.check_pixels(pixels, weights.spec)
+
+    def read(out: Output, words: Tensor) -> Tensor:
+        return readout.similarity(out, words, recipe.readout, empty)
+
+    cls = readout.needs_cls(recipe.readout, texts.shape[0])
+    prepared = forms.prepare(weights, recipe)
+    similarity, cosines, _ = forms.answer(prepared, pixels, texts, read, cls=cls, beside=empty if background else None)
+    return similarity, cosines
+
+
+def eight_bits(spec: HierarchicalSpec) -> EightBits:
+    """The part of a graph in 8 bits: the linear layers before the head's norm, or the convolutions."""
+    return EightBits() if spec.family in _LINEAR else CONVOLUTIONS
