@@ -26,12 +26,12 @@ Feed = Mapping[str, NDArray[Any]]
 class EightBits:
     """The part of a graph in 8 bits.
 
-    operator: of ONNX; its nodes with a constant weight become 8 bits, each column or output channel with a scale of its own.
+    operators: of ONNX; their nodes with a constant weight become 8 bits, each column or output channel with a scale of its own.
     norms: the number of LayerNorms in a row between the blocks and the texts' space; products behind them stay as they are. 0 for none.
     dtypes: the possible dtypes.
     """
 
-    operator: str = "MatMul"
+    operators: tuple[str, ...] = ("MatMul",)
     norms: int = 1
     dtypes: tuple[str, ...] = ("int8-dynamic", "int8-static")
 
@@ -43,7 +43,7 @@ class EightBits:
 
 
 # ranges of a convolution's input that are found at every call cost a pass over each of its maps, which is more than 8 bits save
-CONVOLUTIONS = EightBits("Conv", 0, ("int8-static",))
+CONVOLUTIONS = EightBits(("Conv",), 0, ("int8-static",))
 
 
 def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], part: EightBits = EightBits()) -> ir.Model:
@@ -65,7 +65,7 @@ def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], part: Ei
     with tempfile.TemporaryDirectory() as folder, _quiet():
         before, after = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         ir.save(model, before)
-        common = {"op_types_to_quantize": [part.operator], "per_channel": True, "nodes_to_quantize": _products(model, part)}
+        common = {"op_types_to_quantize": list(part.operators), "per_channel": True, "nodes_to_quantize": _products(model, part)}
         if dtype == "int8-dynamic":
             # weights of 7 bits: sums saturate at 16 bits on processors without VNNI
             quantization.quantize_dynamic(before, after, reduce_range=True, **common)
@@ -91,7 +91,7 @@ def _products(model: ir.Model, part: EightBits) -> list[str]:
     """
     names, kept = [], _head(model, part.norms)
     for i, node in enumerate(model.graph):
-        if node.op_type == part.operator and node not in kept and node.inputs[1] is not None and node.inputs[1].is_initializer():
+        if node.op_type in part.operators and node not in kept and node.inputs[1] is not None and node.inputs[1].is_initializer():
             node.name = node.name or f"product_{i}"
             names.append(node.name)
     return names
