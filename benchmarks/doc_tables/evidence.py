@@ -33,6 +33,10 @@ def kinds() -> dict[str, dict[str, Any]]:
             "kind": "a CLIP ResNet", "best": "clip_surgery", "rows": [],
             "why": "no questions were asked of a ResNet here; CLIP Surgery's authors report it for ResNets (arXiv 2304.05653)",
         },
+        "hierarchical": {
+            "kind": "a grid that shrinks from stage to stage (MobileCLIP-S, ConvNeXt, Swin)", "best": "grad_cam", "rows": [],
+            "why": "no questions were asked of one here; Grad-CAM's authors report it for convolutional networks (arXiv 1610.02391)",
+        },
     }  # fmt: skip
 
 

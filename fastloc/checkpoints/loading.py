@@ -10,9 +10,11 @@ from torch import Tensor
 
 from fastloc.checkpoints import pins, resnet_weights, state_dicts, vit_layouts
 from fastloc.checkpoints.config_schema import MOST_PARAMETERS, parameters
+from fastloc.checkpoints.families.kinds import AnySpec, AnyWeights
 from fastloc.checkpoints.foreign import openai
+from fastloc.checkpoints.hierarchical import weights as hierarchical_weights
+from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.resnet_spec import ResNetSpec
-from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.sources.description import ARCHIVES, RANDOM, Description, describe, spec_of
 from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.checkpoints.text_loading import (
@@ -21,7 +23,6 @@ from fastloc.checkpoints.text_loading import (
     network,
     text_tower,
 )
-from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, ModelError
 from fastloc.recipes.presence import Calibration
@@ -42,7 +43,7 @@ class Source:
     """A loaded model, float32 on the CPU: the image tower as tensors, the text tower as a module."""
 
     name: str
-    weights: Weights | ResNetWeights
+    weights: AnyWeights
     text: TextEncoder
     # recipe fields by method, and "size", that suit this model better than the official defaults
     recommended: Mapping[str, Any] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class Source:
     logit_bias: float | None = None
 
     @property
-    def spec(self) -> ModelSpec | ResNetSpec:
+    def spec(self) -> AnySpec:
         return self.weights.spec
 
     @property
@@ -64,9 +65,10 @@ class Source:
 
     @property
     def vit(self) -> Weights:
-        """The image tower, for code that needs a transformer. Raises ModelError if it is a ResNet."""
-        if isinstance(self.weights, ResNetWeights):
-            raise ModelError(f"model must be a ViT here, got {self.name}, a CLIP ResNet; `fastloc locate` and Localizer run it")
+        """The image tower, for code that needs a plain transformer. Raises ModelError if it is a ResNet or hierarchical."""
+        if not isinstance(self.weights, Weights):
+            kind = self.spec.family if isinstance(self.spec, HierarchicalSpec) else "CLIP ResNet"
+            raise ModelError(f"model must be a ViT here, got {self.name}, a {kind}; `fastloc locate` and Localizer run it")
         return self.weights
 
 
@@ -98,11 +100,17 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     state = _state(described, pretrained)
     visual = {name: tensor.float() for name, tensor in state.items() if name.startswith("visual.")}
     scale, bias = logit_scale(state), logit_bias(state)
-    weights = resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else vit_layouts.from_open_clip(visual, spec)
+    weights = _image_tower(visual, spec)
     extras = described.extras
     text = TextEncoder(text_tower(described.config, state), _tokenizer(described), extras.get("words", ()), extras.get("names", ()))
     weights = replace(weights, logit_scale=scale)
     return Source(described.name, weights, text, extras.get("recommended", {}), described.projections, _calibrations(described), bias)
+
+
+def _image_tower(visual: Mapping[str, Tensor], spec: AnySpec) -> AnyWeights:
+    if isinstance(spec, HierarchicalSpec):
+        return hierarchical_weights.from_open_clip(visual, spec)
+    return resnet_weights.from_open_clip(visual, spec) if isinstance(spec, ResNetSpec) else vit_layouts.from_open_clip(visual, spec)
 
 
 def _calibrations(described: Description) -> dict[str, Calibration]:

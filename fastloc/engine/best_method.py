@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from functools import cache
 
+from fastloc.checkpoints.families.kinds import AnySpec
+from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.resnet_spec import ResNetSpec
-from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.embedded import EVIDENCE
 
 # stands in place of a method's name
@@ -38,7 +39,7 @@ class Evidence:
 
 @cache
 def evidence() -> dict[str, Evidence]:
-    """All kinds by their key: "token", "pool" and "resnet". `benchmarks/doc_tables/evidence.py` writes the file."""
+    """All kinds by their key: "token", "pool", "resnet" and "hierarchical". `benchmarks/doc_tables/evidence.py` writes the file."""
     content = json.loads(EVIDENCE.read_text(encoding="utf-8"))
     return {
         key: Evidence(each["kind"], each["best"], each["why"], tuple(Measured(**row) for row in each["rows"]))
@@ -46,13 +47,15 @@ def evidence() -> dict[str, Evidence]:
     }
 
 
-def best_method(spec: ModelSpec | ResNetSpec) -> str:
+def best_method(spec: AnySpec) -> str:
     """The name of the recommended row for a model of this kind."""
     return evidence()[kind_of_tower(spec)].best
 
 
-def kind_of_tower(spec: ModelSpec | ResNetSpec) -> str:
+def kind_of_tower(spec: AnySpec) -> str:
     """The key of `evidence` for a tower, which depends on how its image embedding is read out."""
     if isinstance(spec, ResNetSpec):
         return "resnet"
+    if isinstance(spec, HierarchicalSpec):
+        return "hierarchical"
     return "pool" if spec.pool == "attn" else "token"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
-from fastloc.checkpoints.resnet_spec import ResNetSpec
+from fastloc.checkpoints.families.kinds import AnySpec
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocWarning
 from fastloc.functional.op_set import TORCH
@@ -42,7 +42,7 @@ def passes(spec: ModelSpec, size: tuple[int, int], recipe: Recipe) -> int:
     return spec.layers + 6
 
 
-def announce(spec: ModelSpec | ResNetSpec, size: tuple[int, int], recipe: Recipe | None = None) -> None:
+def announce(spec: AnySpec, size: tuple[int, int], recipe: Recipe | None = None) -> None:
     """Warn of an input whose pass takes more than `LARGE` operations, or recomputes attention maps that are too large to keep."""
     if not isinstance(spec, ModelSpec):
         return

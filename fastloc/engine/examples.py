@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine.model_reader import ModelReader
 from fastloc.functional import resnet, vit
+from fastloc.functional.hierarchical import forms
 from fastloc.functional.output import Output
 from fastloc.imaging.example import Example, cell_shares
 from fastloc.recipes import RECIPES, Recipe
@@ -51,7 +53,8 @@ def reads_patches(localizer: ModelReader) -> bool:
     """True for a method whose maps are cosines of patch features."""
     if isinstance(localizer.weights, Weights):
         return localizer.recipe.reads == "patches"
-    return not resnet.FORMS[localizer.recipe.name].relevance
+    rows = forms.FORMS if isinstance(localizer.weights, HierarchicalWeights) else resnet.FORMS
+    return not rows[localizer.recipe.name].relevance
 
 
 def _of_patches(localizer: ModelReader, example: Example) -> Tensor:
@@ -89,4 +92,6 @@ def _forward(localizer: ModelReader, recipe: Recipe, pixels: Tensor, cls: bool) 
     given = pixels[None].to(localizer.device, weights.dtype)
     if isinstance(weights, Weights):
         return vit.forward(weights, given, recipe, cls=cls)
+    if isinstance(weights, HierarchicalWeights):
+        return forms.forward(weights, given, recipe, cls=cls)
     return resnet.forward(weights, given, recipe, cls=cls)

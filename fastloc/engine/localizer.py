@@ -12,9 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from fastloc.checkpoints import loading
+from fastloc.checkpoints.families.kinds import AnyWeights
 from fastloc.checkpoints.projections import Given as GivenProjections
-from fastloc.checkpoints.resnet_weights import ResNetWeights
-from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import cost, device_heatmaps
 from fastloc.engine.async_queue import AsyncQueue, Handle
 from fastloc.engine.best_method import BEST, best_method
@@ -174,7 +173,7 @@ class Localizer(BaseLocalizer[list[str]]):
         return self.source.logit_bias if self.source is self.projected.plain else None
 
     @property
-    def weights(self) -> Weights | ResNetWeights:
+    def weights(self) -> AnyWeights:
         """The image tower on its device."""
         return self.tower.weights
 

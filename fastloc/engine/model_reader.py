@@ -6,9 +6,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fastloc.checkpoints.families.kinds import AnyWeights
 from fastloc.checkpoints.loading import Source
-from fastloc.checkpoints.resnet_weights import ResNetWeights
-from fastloc.checkpoints.vit_weights import Weights
 from fastloc.imaging.geometry import Geometry
 from fastloc.recipes import Recipe
 
@@ -22,7 +21,7 @@ class ModelReader(Protocol):
     template: str
 
     @property
-    def weights(self) -> Weights | ResNetWeights:
+    def weights(self) -> AnyWeights:
         """The image tower on its device."""
         ...
 

@@ -148,9 +148,9 @@ OPTIONS: dict[str, tuple[PlanOption, ...]] = {
 _ONE_POOL = "a ResNet has one attention, its pool's"
 
 # fields that a ResNet shares with transformers, whose options ask for device, dtype, batch and embedding width alone
-_SHARED = ("dtype", "readout", "frames", "launch")
+SHARED = ("dtype", "readout", "frames", "launch")
 RESNET_OPTIONS = {
-    **{name: OPTIONS[name] for name in _SHARED},
+    **{name: OPTIONS[name] for name in SHARED},
     "attention": (PlanOption("sdpa", f"{_ONE_POOL}: PyTorch's fused attention"),),
     "projection": (PlanOption("per-block", _ONE_POOL),),
     "schedule": (PlanOption("per-block", _ONE_POOL),),

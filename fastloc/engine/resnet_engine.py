@@ -10,11 +10,10 @@ from torch import Tensor
 from fastloc.checkpoints.resnet_weights import ResNetWeights, folded
 from fastloc.engine import triton_ops
 from fastloc.engine.base import BaseEngine, Shape
-from fastloc.engine.frame_patches import patches_of
+from fastloc.engine.frame_patches import FramePixels
 from fastloc.engine.plan import DTYPES, Plan
 from fastloc.engine.plan_options import choose_resnet
 from fastloc.functional import readout, resnet
-from fastloc.functional.frame_patches import frame_tables
 from fastloc.recipes import Recipe
 
 
@@ -58,30 +57,18 @@ class ResNetPass:
         weights, geometry = self.prepared.weights, shape.geometry
         spec, size = weights.spec, geometry.input if geometry else (shape.pixels[-2], shape.pixels[-1])
         self.table = resnet.position_table(weights, (size[0] // spec.patch[0], size[1] // spec.patch[1]), self.recipe)
-        self.frames = frame_tables(geometry, spec.patch, spec.mean, spec.interpolation) if geometry else None
+        self.frames = (
+            FramePixels(geometry, spec.patch, spec.mean, spec.std, spec.interpolation, weights.dtype, weights.device) if geometry else None
+        )
         self.cls = shape.background or readout.needs_cls(self.recipe.readout, shape.texts)
         self.cosine = triton_ops.cosine if shape.plan.readout == "triton" else readout.cosine
-        # a frame's bytes stand in patches as (byte - 128) / 64; the convolutions read (byte / 255 - mean) / std
-        mean, std = (torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (spec.mean, spec.std))
-        factor, offset = 64 / (255 * std), (128 / 255 - mean) / std
-        self.factor, self.offset = (each.to(weights.device, weights.dtype) for each in (factor, offset))
 
     def __call__(self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        x = resnet.features(self.prepared.weights, pixels if self.shape.geometry is None else self.normalised(pixels))
+        if self.frames is not None:
+            pixels = self.frames(pixels, bgr=self.shape.bgr, fused=self.shape.plan.frames == "triton")
+        x = resnet.features(self.prepared.weights, pixels)
         if self.prepared.form.relevance:
             return resnet.relevance(self.prepared, x, self.table, texts, empty if self.shape.background else None)
         out = resnet.encode(self.prepared, x, self.table, cls=self.cls)
         compared = torch.cat([texts, empty[None]]) if self.shape.background and empty is not None else texts
         return readout.similarity(out, texts, self.recipe.readout, empty, self.cosine), readout.scores(out, compared)
-
-    def normalised(self, frames: Tensor) -> Tensor:
-        """Normalised pixels [B, 3, h, w] of uint8 frames [B, H, W, 3], resized on their device."""
-        geometry, weights = self.shape.geometry, self.prepared.weights
-        assert geometry is not None
-        spec, (h, w) = weights.spec, geometry.grid(weights.spec.patch)
-        patches = patches_of(
-            frames, geometry, spec.patch, spec.mean, spec.interpolation, weights.dtype,
-            bgr=self.shape.bgr, fused=self.shape.plan.frames == "triton",
-        )  # fmt: skip
-        cut = patches.reshape(len(frames), h, w, 3, *spec.patch).permute(0, 3, 1, 4, 2, 5)
-        return cut.reshape(len(frames), 3, *geometry.input) * self.factor + self.offset

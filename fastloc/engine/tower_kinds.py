@@ -6,19 +6,23 @@ from typing import Any
 
 import torch
 
+from fastloc.checkpoints.families.kinds import AnyWeights
+from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import plan_options
+from fastloc.engine.hierarchical import engine as hierarchical
 from fastloc.engine.plan import Plan, PlanRequest
 from fastloc.engine.resnet_engine import ResNetEngine, ResNetTower
 from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import RecipeError
 from fastloc.functional import resnet
+from fastloc.functional.hierarchical import forms
 from fastloc.recipes import Recipe
 
-AnyTower = Tower | ResNetTower
-AnyEngine = Engine | ResNetEngine
+AnyTower = Tower | ResNetTower | hierarchical.HierarchicalTower
+AnyEngine = Engine | ResNetEngine | hierarchical.HierarchicalEngine
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,10 @@ def _choose(device: torch.device, spec: ModelSpec, recipe: Recipe, batch: int, s
 KINDS: dict[type, TowerKind] = {
     Weights: TowerKind(Tower, Engine, _check_blocks, _choose),
     ResNetWeights: TowerKind(ResNetTower, ResNetEngine, resnet.check, plan_options.choose_resnet),
+    HierarchicalWeights: TowerKind(hierarchical.HierarchicalTower, hierarchical.HierarchicalEngine, forms.check, hierarchical.choose),
 }
 
 
-def tower_kind(weights: Weights | ResNetWeights) -> TowerKind:
+def tower_kind(weights: AnyWeights) -> TowerKind:
     """The kind of tower that these weights belong to."""
     return KINDS[type(weights)]

@@ -286,7 +286,8 @@ def test_methods_lists_every_recipe(run: Run) -> None:
 def test_the_recommended_methods_come_with_their_measurements(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "220")
     listed = json.loads(run("methods", "best", "--json").out)
-    assert listed.keys() == {"token", "pool", "resnet"} and all(kind["best"] in RECIPES and kind["why"] for kind in listed.values())
+    assert listed.keys() == {"token", "pool", "resnet", "hierarchical"}
+    assert all(kind["best"] in RECIPES and kind["why"] for kind in listed.values())
     ended = run("methods", "best")
     assert ended.status == 0 and "gem_calibrated for a model with a class token" in ended.out and "0.849 ± 0.014" in ended.out
 
@@ -304,9 +305,11 @@ def test_models_lists_what_fits(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     ended = run("models")
     assert ended.status == 0 and "laion2b_s34b_b88k" in ended.out
     # a table for each family, with its columns; refused ones only where they are asked for
-    for words in ("SigLIP 2", "PE-Core", "text tower", "webli (Apache-2.0)", "nllb-200-distilled-600M, 77 tokens", "1.9 B", "316 M"):
+    shown = ("SigLIP 2", "PE-Core", "ConvNeXt", "text tower", "webli (Apache-2.0)", "nllb-200-distilled-600M, 77 tokens", "1.9 B", "316 M")
+    for words in shown:
         assert words in ended.out, words
-    assert "convnext_base" not in ended.out and "convnext_base" in run("models", "--all").out
+    refused = next(row["name"] for row in everything if row["refused"])
+    assert refused not in ended.out and refused in run("models", "--all").out
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,8 @@ def folded(conv: Conv) -> Conv:
 
 
 def take_batch_norm(take: Take, name: str, channels: int, eps: float = 1e-5) -> BatchNorm:
-    names = ("weight", "bias", "running_mean", "running_var")
-    return BatchNorm(*(take(f"{name}.{each}", (channels,)) for each in names), eps=eps)
+    scale, shift, mean, variance = (take(f"{name}.{each}", (channels,)) for each in ("weight", "bias", "running_mean", "running_var"))
+    return BatchNorm(scale, shift, mean, variance, eps)
 
 
 def take_layer_norm(take: Take, name: str, channels: int, eps: float) -> LayerNorm:

@@ -11,12 +11,12 @@ from torch import Tensor
 from fastloc import embedded
 from fastloc.checkpoints import config_schema, hub, open_clip_files, resnet_spec, state_dicts, vit_spec
 from fastloc.checkpoints.byte_pairs import BytePairs
+from fastloc.checkpoints.families.kinds import AnySpec
 from fastloc.checkpoints.foreign import openai
+from fastloc.checkpoints.hierarchical import spec as hierarchical_spec
 from fastloc.checkpoints.hub_repository import PREFIXES, Repository
 from fastloc.checkpoints.open_clip_files import model_config
-from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.text_loading import folder_tokenizer, named_tokenizer, repository_tokenizer
-from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import ModelError, unknown
 from fastloc.utils.schema import first_line, plain, read_file
 
@@ -48,13 +48,17 @@ class Description:
     state: dict[str, Tensor] | None = None
 
 
-def spec_of(config: dict[str, Any], preprocess: dict[str, Any]) -> ModelSpec | ResNetSpec:
+def spec_of(config: dict[str, Any], preprocess: dict[str, Any]) -> AnySpec:
+    if hierarchical_spec.is_hierarchical(config):
+        return hierarchical_spec.from_open_clip(config, preprocess)
     if vit_spec.is_resnet(config):
         return resnet_spec.from_open_clip(config, preprocess)
     return vit_spec.from_open_clip(config, preprocess)
 
 
 def refusal(config: dict[str, Any]) -> str | None:
+    if hierarchical_spec.is_hierarchical(config):
+        return hierarchical_spec.refusal(config)
     return resnet_spec.refusal(config) if vit_spec.is_resnet(config) else vit_spec.refusal(config)
 
 

@@ -7,7 +7,10 @@ from typing import Any
 from fastloc import embedded
 from fastloc.checkpoints import open_clip_files
 from fastloc.checkpoints.families import catalogue
+from fastloc.checkpoints.families.kinds import AnySpec
 from fastloc.checkpoints.families.licences import licence
+from fastloc.checkpoints.hierarchical import weights as hierarchical_weights
+from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.sources.description import refusal, spec_of
 from fastloc.checkpoints.vit_spec import ModelSpec
@@ -38,6 +41,12 @@ def _listed(name: str, config: dict[str, Any], repositories: Mapping[str, str]) 
     return {
         "name": name, "family": catalogue.family(name), "pretrained": list(repositories),
         "licences": {tag: each for tag, each in known.items() if each is not None}, "input": None if spec is None else list(spec.image),
-        "parameters": catalogue.image_parameters(spec) if isinstance(spec, ModelSpec) else None, "embed": config["embed_dim"],
+        "parameters": _parameters(spec), "embed": config["embed_dim"],
         "text": catalogue.text_tower(config), "refused": reason,
     }  # fmt: skip
+
+
+def _parameters(spec: AnySpec | None) -> int | None:
+    if isinstance(spec, HierarchicalSpec):
+        return hierarchical_weights.image_parameters(spec)
+    return catalogue.image_parameters(spec) if isinstance(spec, ModelSpec) else None

@@ -1,0 +1,1 @@
+"""The engine of hierarchical towers (FastViT, ConvNeXt, Swin)."""

@@ -1,0 +1,187 @@
+"""Hierarchical towers as functions: `forward(weights, pixels, recipe) -> Output`. Nothing is hooked.
+
+A row of `FORMS` describes what a method reads of a tower; methods without a row exist only on transformers. There is no class token and
+no attention behind the last map: its mean goes through the head, so a cell in the texts' space is the head of that cell alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastloc.checkpoints.hierarchical import tree
+from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
+from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights, folded
+from fastloc.errors import ModelError, RecipeError, unknown
+from fastloc.functional import vjp
+from fastloc.functional.hierarchical import convnext, swin
+from fastloc.functional.hierarchical.cells import cells, embedding, head_gradient, rows_of
+from fastloc.functional.output import Output
+from fastloc.functional.target import at_unit_embedding
+from fastloc.recipes import RECIPES, Recipe
+from fastloc.recipes import recipe as named
+
+__all__ = ["FORMS", "TARGETS", "Form", "Prepared", "check", "check_pixels", "encode", "features", "forward", "prepare", "relevance"]
+
+# (trunk, pixels) -> the maps of all stages, the last one the head's, by the families of `fastloc.checkpoints.hierarchical.families`
+STAGES: dict[str, Callable[[Any, Tensor], list[Tensor]]] = {"ConvNeXt": convnext.stages, "Swin": swin.stages}
+# the last one alone, without the memory of the others
+LAST: dict[str, Callable[[Any, Tensor], Tensor]] = {"ConvNeXt": convnext.last, "Swin": swin.last}
+# the targets that Grad-CAM differentiates here: those of the recipe's that score the image embedding
+TARGETS = ("cosine", "logit", "softmax")
+# the fields that any method may change
+_EVERYWHERE = ("readout", "template", "fit")
+
+
+@dataclass(frozen=True)
+class Form:
+    """The parts of a hierarchical tower that a method reads.
+
+    relevance: Grad-CAM, else every cell of the last map through the head.
+    fields: the recipe's fields that have an effect here, besides its read-out, template and fit.
+    """
+
+    relevance: bool = False
+    fields: tuple[str, ...] = ()
+
+
+FORMS = {
+    # every cell through the head: the class activation map of each text where the head is linear, see `cells`; of a ConvNeXt, whose norm
+    # and MLP belong to the mean, an extension. There is no residual stream with two readings, so MaskCLIP would be the same map.
+    "itsm": Form(),
+    "rclip": Form(),
+    # Grad-CAM (Selvaraju et al., ICCV 2017) on the last map, or with `start` on an earlier, finer one
+    "grad_cam": Form(relevance=True, fields=("start", "target", "target_scale")),
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One tower, folded for one recipe."""
+
+    weights: HierarchicalWeights  # folded
+    recipe: Recipe
+    form: Form
+    head: Head  # in float32 at least where gradients are formed of it, else the weights' own
+
+
+def forward(weights: HierarchicalWeights, pixels: Tensor, recipe: Recipe, *, cls: bool = False) -> Output:
+    """Run the image tower the way `recipe` says, in plain PyTorch; differentiable.
+
+    Args:
+        weights: of any floating dtype; it is the dtype of the whole pass.
+        pixels: [B, 3, H, W], normalised, H and W multiples of the tower's stride; any batch.
+        cls: also return the encoder's own image embedding.
+
+    Raises:
+        ModelError: the shape of `pixels` does not fit. RecipeError: the method does not exist on hierarchical towers, or reads text
+        gradients (`relevance` is its function).
+    """
+    check_pixels(pixels, weights.spec)
+    prepared = prepare(weights, recipe)
+    if prepared.form.relevance:
+        raise RecipeError(
+            f"method {recipe.name!r} has no patch features of its own: call fastloc.functional.hierarchical.forms.relevance with the texts"
+        )
+    return encode(prepared, features(prepared.weights, pixels), cls=cls)
+
+
+def check(recipe: Recipe, spec: HierarchicalSpec, name: str = "this model") -> None:
+    """Raise RecipeError for a method that does not exist on hierarchical towers, and for a changed field that nothing there reads."""
+    if recipe.name not in FORMS:
+        known = ", ".join(each for each in FORMS if each in RECIPES)
+        raise RecipeError(
+            f"method {recipe.name!r} is one of plain transformers, and {name} is a {spec.family}, whose grid shrinks from stage to stage; "
+            f"there are: {known}"
+        )
+    form = FORMS[recipe.name]
+    # the authors' form too, some of whose fields have no effect here
+    usual = [named(recipe.name, official=official) for official in (False, True)] if recipe.name in RECIPES else [recipe]
+    for field in fields(Recipe):
+        values = [getattr(row, field.name) for row in usual]
+        if getattr(recipe, field.name) not in values and field.name not in (*form.fields, *_EVERYWHERE):
+            meant = ", ".join((*form.fields, "order, score, logit_scale, reverse, template and fit"))
+            raise RecipeError(
+                f"{field.name} means nothing to {recipe.name!r} on a {spec.family}, and {name} is one; what can be changed: {meant}"
+            )
+    if form.relevance and recipe.target not in TARGETS:
+        raise RecipeError(unknown(f"target on a {spec.family}", recipe.target, TARGETS))
+    if form.relevance and not -spec.arch.stages <= recipe.start <= 0:
+        raise RecipeError(
+            f"start of {recipe.name!r} on a {spec.family} must be a stage counted from the end, -1 … -{spec.arch.stages}, or 0 for the "
+            f"last one, got {recipe.start!r}; give one of these"
+        )
+
+
+def prepare(weights: HierarchicalWeights, recipe: Recipe) -> Prepared:
+    """Fold `weights` for `recipe`. Raises RecipeError, see `check`."""
+    check(recipe, weights.spec)
+    tower, form = folded(weights), FORMS[recipe.name]
+    return Prepared(tower, recipe, form, tree.mapped(tower.head, Tensor, vjp.upcast) if form.relevance else tower.head)
+
+
+def features(weights: HierarchicalWeights, pixels: Tensor) -> Tensor:
+    """The map that the head reads: [B, 3, H, W] -> [B, C, h, w]. In float32 on a GPU convolutions follow PyTorch's setting for TF32."""
+    return LAST[weights.spec.family](weights.trunk, pixels.to(weights.dtype))
+
+
+def encode(prepared: Prepared, x: Tensor, *, cls: bool = False) -> Output:
+    """Patch features and, with `cls`, the image embedding, from the map that the head reads, [B, C, h, w]."""
+    return Output(cells(prepared.head, x), embedding(prepared.head, x) if cls else None, (x.shape[2], x.shape[3]))
+
+
+def relevance(prepared: Prepared, pixels: Tensor, texts: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Grad-CAM: maps [B, T, h, w], not negative, and the cosines of image and texts [B, T], float32 at least.
+
+    M = ReLU(sum_k a_k f_k) with a_k the mean over positions of dy/df_k (Selvaraju et al., ICCV 2017, equations 1 and 2), y the recipe's
+    target and f the map of the stage that the recipe's `start` names. Behind the last map there is the head alone, whose gradient is
+    written out; it runs in inference mode. For an earlier stage autograd takes it back through the stages behind, text by text: these are
+    of several families' kinds, and a pass of autograd through them takes what a written one would. It holds the maps of all stages.
+
+    Args: pixels [B, 3, H, W], texts [T, E] of unit length; beside [E]: see `fastloc.functional.similarity.answer`.
+    """
+    if prepared.recipe.start in (0, -1):
+        x = features(prepared.weights, pixels)
+        gradient, strength, cosine = _at_map(prepared, x, texts, beside)
+        return _weighed(x, gradient.mean(2), strength), cosine
+    with torch.inference_mode(False), torch.enable_grad():
+        given = pixels.to(prepared.weights.dtype).clone().requires_grad_()
+        maps = STAGES[prepared.weights.spec.family](prepared.weights.trunk, given)
+        last, read = maps[-1], maps[prepared.recipe.start]
+        with torch.no_grad():
+            gradient, strength, cosine = _at_map(prepared, last.detach(), texts.clone(), None if beside is None else beside.clone())
+            whole = gradient.expand(-1, -1, last.shape[2] * last.shape[3], -1).transpose(2, 3).reshape(*gradient.shape[:2], *last.shape[1:])
+        found = [torch.autograd.grad(last, read, whole[:, i].to(last), retain_graph=True)[0] for i in range(len(texts))]
+    share = read.shape[2] * read.shape[3]
+    means = torch.stack([vjp.upcast(each).flatten(2).sum(2) / share for each in found], 1)
+    return _weighed(read.detach(), means, strength), cosine
+
+
+def check_pixels(pixels: Tensor, spec: HierarchicalSpec) -> None:
+    """Raise ModelError unless these are normalised floats [B, 3, H, W], H and W multiples of the stride."""
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
+        raise ModelError(f"pixels must be normalised floats [B, 3, H, W], got {pixels.dtype} {tuple(pixels.shape)}")
+    (height, width), stride = pixels.shape[-2:], spec.arch.stride
+    if height == 0 or width == 0 or height % stride or width % stride:
+        raise ModelError(f"input size must be a multiple of the {spec.family}'s stride {stride}x{stride}, got {height}x{width}")
+
+
+def _at_map(prepared: Prepared, x: Tensor, texts: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """P times the gradient of every text's score at the cells [B, T, 1 or P, C], its factor [B, T] / P, and the cosines [B, T]."""
+    x = vjp.upcast(x)
+    z = embedding(prepared.head, x)
+    texts = texts.to(z.dtype)
+    compared = texts if beside is None else torch.cat([texts, beside[None].to(texts)])
+    cosine = F.normalize(z, dim=-1) @ compared.T
+    towards, strength = at_unit_embedding(z, texts, prepared.recipe, prepared.weights.logit_scale)
+    gradient, shrink = vjp.unit(towards, z)
+    return head_gradient(prepared.head, x, gradient), strength * shrink / (x.shape[2] * x.shape[3]), cosine
+
+
+def _weighed(x: Tensor, means: Tensor, strength: Tensor) -> Tensor:
+    """ReLU(sum_k a_k f_k): the map [B, C, h, w] and weights [B, T, C], strength [B, T] -> [B, T, h, w]."""
+    maps = F.relu(means @ rows_of(vjp.upcast(x)).transpose(1, 2)) * strength[..., None]
+    return maps.reshape(*maps.shape[:2], *x.shape[2:])
