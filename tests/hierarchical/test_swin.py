@@ -107,6 +107,8 @@ def test_gradients_and_other_dtypes() -> None:
     given = pixels(64, 64).requires_grad_()
     (gradient,) = torch.autograd.grad(last(found, given).square().sum(), given)
     assert gradient.isfinite().all() and gradient.abs().max() > 0
+    maps = stages(found, given)
+    assert all(each.abs().max() > 0 for each in torch.autograd.grad(maps[-1].sum(), maps))
     half = mapped(swin.folded(found), Tensor, lambda tensor: tensor.bfloat16())
     assert error(last(half, given.detach().bfloat16()), last(found, given.detach())) < 0.1
 

@@ -35,24 +35,26 @@ def last(trunk: Trunk, pixels: Tensor) -> Tensor:
 
 def _each(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
     # [B, h, w, channels] within the stages
-    x = pixels
+    planes = pixels
     for stage in trunk.stages:
-        x = _step(x, stage)
+        x = _step(planes, stage)
         for block in stage.blocks:
             x = x + _attention(_normed(x, block.norm1), block)
             hidden = F.gelu(_linear(_normed(x, block.norm2), block.inner))
             x = x + _linear(hidden, block.outer)
-        yield x.permute(0, 3, 1, 2)
+        # the next stage reads this very tensor, so that a gradient at it exists
+        planes = x.permute(0, 3, 1, 2)
+        yield planes
 
 
-def _step(x: Tensor, stage: Stage) -> Tensor:
-    """The step to the stage's own grid: [B, 3, H, W] or [B, h, w, C] -> [B, h', w', C']."""
+def _step(planes: Tensor, stage: Stage) -> Tensor:
+    """The step to the stage's own grid: [B, C, h, w] -> [B, h', w', C']."""
     if stage.patch is not None:
         patch = stage.patch
-        return _normed(F.conv2d(x, patch.kernel, patch.bias, patch.stride).permute(0, 2, 3, 1), stage.norm)
+        return _normed(F.conv2d(planes, patch.kernel, patch.bias, patch.stride).permute(0, 2, 3, 1), stage.norm)
     assert stage.merge is not None
-    batch, height, width, channels = x.shape
-    four = x.reshape(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5).flatten(3)
+    batch, channels, height, width = planes.shape
+    four = planes.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5).flatten(3)
     return _linear(_normed(four, stage.norm), stage.merge)
 
 
