@@ -14,8 +14,8 @@ _PATTERNS = (
     (r"^embedded$", "embedded"), (r"^nllb", "NLLB"), (r"SigLIP2", "SigLIP 2"), (r"SigLIP", "SigLIP"), (r"^PE-", "PE-Core"),
     (r"^EVA", "EVA"), (r"^MobileCLIP", "MobileCLIP"), (r"^ViTamin", "ViTamin"), (r"^coca_", "CoCa"), (r"CLIPA", "CLIPA"),
     (r"-worldwide", "MetaCLIP 2"), (r"^TIPS|tips", "TIPS"),
-    (r"roberta|^mt5", "CLIP with other text towers"), (r"^RN\d", "CLIP ResNet"), (r"^convnext_", "ConvNeXt"),
-    (r"^swin_", "Swin"), (r"", "CLIP"),
+    (r"roberta|^mt5", "CLIP with other text towers"), (r"^RN\d", "CLIP ResNet"), (r"^convnext_", "ConvNeXt"), (r"^swin_", "Swin"),
+    (r"", "CLIP"),
 )  # fmt: skip
 FAMILIES = (
     "embedded", "CLIP", "CLIP ResNet", "CLIP with other text towers", "CLIPA", "MetaCLIP 2", "CoCa", "SigLIP", "SigLIP 2", "PE-Core",
