@@ -45,7 +45,7 @@ def _step(x: Tensor, stage: Stage, *, first: bool) -> Tensor:
 
 
 def _branch(x: Tensor, block: Block) -> Tensor:
-    """What a block adds to x, [B, C, h, w]."""
+    """The sum of a block without its skip: [B, C, h, w] -> [B, C, h, w]."""
     y = _normed(convolved(x, block.depthwise), block.norm)
     y = F.gelu(linear(y, block.inner))
     return (linear(y, block.outer) * block.scale).permute(0, 3, 1, 2)
