@@ -1,7 +1,7 @@
 """FastViT (Vasu et al., ICCV 2023) in the sizes of MobileCLIP, as open_clip takes it from timm: architectures and tensors.
 
-A training has several branches where an inference has one convolution (MobileOne, arXiv 2206.04040). Tensors are read in the branches, or as
-one convolution ("reparam_conv") where a file holds that; `fastvit_folding` merges the branches.
+A training has several branches where an inference has one convolution (MobileOne, arXiv 2206.04040). Tensors are read in the
+branches, or as one convolution ("reparam_conv") where a file holds that; `fastvit_folding` merges the branches.
 """
 
 from dataclasses import dataclass
