@@ -1,224 +1,270 @@
-"""The tensors of a FastViT-MCI, the image tower of MobileCLIP's S models, and their names in timm's state dicts.
+"""FastViT (Vasu et al., ICCV 2023) in the sizes of MobileCLIP, as open_clip takes it from timm: architectures and tensors.
 
-Vasu et al., "FastViT" (ICCV 2023) and "MobileCLIP" (CVPR 2024), as timm's `fastvit.py` builds them. Branches that exist for training alone
-are parts of their own here; `fastloc.checkpoints.hierarchical.fastvit_folding` merges them.
+A training has several branches where an inference has one convolution (MobileOne, arXiv 2206.04040). Tensors are read in the
+branches, or as one convolution ("reparam_conv") where a file holds that; `fastvit_folding` merges the branches.
 """
 
-import re
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from fastloc.checkpoints.hierarchical.branches import Branches, shaped, take_branches
 from fastloc.checkpoints.hierarchical.parts import BatchNorm, Conv, LayerNorm, Linear, take_batch_norm, take_layer_norm, take_linear
 from fastloc.checkpoints.hierarchical.take import Take
 
-# sides of kernels: of the patches between stages and of the branch beside them, of an MLP's depthwise and of positions, of the mixer
-_LARGE, _SMALL, _WIDE, _MIXER = 7, 3, 7, 3
-# channels of the last map over those of the last stage
-_FINAL = 2
-# channels over a squeeze-excite's inner ones: between stages, and at the end
-_SQUEEZE, _FINAL_SQUEEZE = 4, 16
-# the inner channels of a squeeze-excite between stages are multiples of it
-_MULTIPLE = 8
+__all__ = [
+    "HEAD_WIDTH", "Arch", "AttentionBlock", "Branches", "Excite", "Mixer", "MixerBlock", "Mlp", "Position", "Stage", "Trunk", "Unit",
+    "architecture", "trunk",
+]  # fmt: skip
+
+HEAD_WIDTH = 32
+_EPS = 1e-5
+# the stem's step, and the sides of depthwise kernels
+_STEM, _WIDE, _NARROW = 4, 7, 3
 
 
 @dataclass(frozen=True)
 class Arch:
-    """A FastViT's shape.
+    """One size: blocks and channels of each stage, the number of last stages with attention, and what else differs.
 
-    depths, widths: blocks and channels of each stage; attention: the number of last stages that attend, of heads of 32 channels; mlp: the
-    MLP's hidden width over the block's; squeeze: the stages whose step before has a squeeze-excite; layer_norm: attention's norm is a
-    LayerNorm and not a BatchNorm; stem_scale: the stem's convolutions have a branch of 1x1.
+    excites: the stages whose step ends with a squeeze-and-excitation.
     """
 
     depths: tuple[int, ...]
-    widths: tuple[int, ...]
-    attention: int = 1
-    mlp: int = 3
-    squeeze: tuple[int, ...] = (2, 3)
-    layer_norm: bool = False
-    stem_scale: bool = True
+    dims: tuple[int, ...]
+    ratio: int
+    attending: int
+    excites: tuple[int, ...]
+    layer_norm: bool
+    stem_scales: bool
 
     @property
     def channels(self) -> int:
-        """Channels of the last map."""
-        return _FINAL * self.widths[-1]
+        """Of the last map: those of the final convolution, twice the last stage's."""
+        return 2 * self.dims[-1]
 
     @property
     def stages(self) -> int:
-        """The number of maps: one a stage, and the last one, of the same grid as the last stage's."""
-        return len(self.depths) + 1
+        """The number of maps: of each stage, and of the final convolution."""
+        return len(self.dims) + 1
 
     @property
     def stride(self) -> int:
-        """Side of a cell of the last map, in pixels of the input."""
-        return 4 << (len(self.depths) - 1)
+        """Pixels per cell of the last map."""
+        return int(_STEM * 2 ** (len(self.dims) - 1))
+
+
+def _small(depths: tuple[int, ...], width: int) -> Arch:
+    return Arch(depths, tuple(width * 2**i for i in range(4)), 3, 1, (2, 3), layer_norm=False, stem_scales=True)
+
+
+def _large(depths: tuple[int, ...], width: int) -> Arch:
+    return Arch(depths, tuple(width * 2**i for i in range(5)), 4, 2, (), layer_norm=True, stem_scales=False)
+
+
+_SIZES = {
+    "fastvit_mci0": _small((2, 6, 10, 2), 64),
+    "fastvit_mci1": _small((4, 12, 20, 4), 64),
+    "fastvit_mci2": _small((4, 12, 24, 4), 80),
+    "fastvit_mci3": _large((2, 12, 24, 4, 2), 96),
+    "fastvit_mci4": _large((2, 12, 24, 4, 4), 128),
+}
 
 
 @dataclass(frozen=True)
-class SqueezeExcite:
-    """Every channel times sigmoid(fc2(relu(fc1(mean over the map))))."""
+class Branches:
+    """A sum of convolutions of one input, of odd sides and the same stride, and of the input itself behind a BatchNorm."""
 
-    fc1: Conv
-    fc2: Conv
+    convs: tuple[Conv, ...]
+    identity: BatchNorm | None
+
+
+@dataclass(frozen=True)
+class Excite:
+    """Squeeze-and-excitation: channels times sigmoid(fc2(ReLU(fc1(their mean over the map))))."""
+
+    inner: Linear
+    outer: Linear
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A convolution in branches or folded, a squeeze-and-excitation, and GELU."""
+
+    conv: Branches | Conv
+    excite: Excite | None = None
+
+
+@dataclass(frozen=True)
+class Mixer:
+    """RepMixer: x + scale * (mixer(x) - norm(x)), a mean over neighbours that is learned."""
+
+    mixer: Branches
+    norm: BatchNorm
+    scale: Tensor  # [C]
 
 
 @dataclass(frozen=True)
 class Mlp:
-    """A depthwise convolution, then fc2(GELU(fc1(.))), then times `gamma` [C], None once it is part of fc2."""
+    """x + scale * fc2(GELU(fc1(a depthwise convolution of x)))."""
 
-    depthwise: Conv
-    fc1: Conv
-    fc2: Conv
-    gamma: Tensor | None
+    conv: Conv
+    inner: Linear
+    outer: Linear
+    scale: Tensor  # [C]
 
 
 @dataclass(frozen=True)
 class MixerBlock:
-    """x + gamma * (mixer(x) - norm(x)), then x + mlp(x). Without `norm`: mixer(x), then x + mlp(x)."""
+    """A RepMixer, one convolution once it is folded, and an MLP."""
 
-    mixer: Branches
-    norm: BatchNorm | None
-    gamma: Tensor | None  # [C]
+    mixer: Mixer | Conv
     mlp: Mlp
 
 
 @dataclass(frozen=True)
 class AttentionBlock:
-    """x + gamma * proj(attention(qkv(norm(x)))), then x + mlp(x). Rows of `qkv` are q, k, v. Without `norm` and `gamma` both are merged."""
+    """x + scale * attention(norm(x)), heads of HEAD_WIDTH channels, and an MLP. A BatchNorm is part of qkv once it is folded."""
 
     norm: BatchNorm | LayerNorm | None
-    qkv: Linear
-    proj: Linear
-    gamma: Tensor | None  # [C]
+    qkv: Linear  # [3 C, C]
+    out: Linear  # [C, C]
+    scale: Tensor  # [C]
     mlp: Mlp
 
 
 @dataclass(frozen=True)
-class Step:
-    """The halving of the grid before a stage: a large depthwise convolution, squeeze-excite, GELU, a 1x1 convolution, GELU."""
+class Position:
+    """x + a depthwise convolution of x (conditional positional encoding, arXiv 2102.10882)."""
 
-    large: Branches
-    squeeze: SqueezeExcite | None
-    pointwise: Branches
+    conv: Conv
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: the step before it, the position's convolution before attention, and blocks of one kind."""
+    """The step to a coarser grid, none in the first stage, the position encoding of stages with attention, and the blocks."""
 
-    step: Step | None
-    position: Branches | None
+    step: tuple[Unit, ...]
+    position: Position | Conv | None
     blocks: tuple[MixerBlock | AttentionBlock, ...]
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """A FastViT up to its last map: three convolutions with GELU, stages, a convolution to twice the channels, squeeze-excite, GELU."""
+    """The tensors of one tower without its head."""
 
-    stem: tuple[Branches, ...]
+    stem: tuple[Unit, ...]
     stages: tuple[Stage, ...]
-    final: Branches
-    final_squeeze: SqueezeExcite
-
-
-_ARCHITECTURES = {
-    "0": Arch((2, 6, 10, 2), (64, 128, 256, 512)),
-    "1": Arch((4, 12, 20, 4), (64, 128, 256, 512)),
-    "2": Arch((4, 12, 24, 4), (80, 160, 320, 640)),
-    "3": Arch((2, 12, 24, 4, 2), (96, 192, 384, 768, 1536), 2, 4, (), True, False),
-    "4": Arch((2, 12, 24, 4, 4), (128, 256, 512, 1024, 2048), 2, 4, (), True, False),
-}
-_LAYER_NORM_EPS = 1e-5
+    final: Unit
 
 
 def architecture(name: str) -> Arch | None:
-    """The shape that timm's name means, or None if it names no FastViT-MCI."""
-    found = re.fullmatch(r"fastvit_mci(\d)", name)
-    return _ARCHITECTURES.get(found[1]) if found else None
+    """The architecture of timm's name without prefix and tag, such as "fastvit_mci0"; None for another family's."""
+    return _SIZES.get(name)
 
 
 def trunk(arch: Arch, take: Take) -> Trunk:
-    """Read a FastViT, with the branches of training or with the convolutions that a file already holds in their place.
-
-    Raises ModelError for a tensor that is missing or has another shape.
-    """
-    width, last = arch.widths[0], arch.widths[-1]
-    scale = {"conv_scale": 1} if arch.stem_scale else {}
+    """Take the trunk's tensors. Raises ModelError for one that is missing or has another shape."""
+    first, last = arch.dims[0], arch.dims[-1]
     stem = (
-        take_branches(take, "stem.0", shaped(width, 3, 3, stride=2), {"conv_kxk.0": 3} | scale),
-        take_branches(take, "stem.1", shaped(width, width, 3, stride=2, groups=width), {"conv_kxk.0": 3} | scale),
-        take_branches(take, "stem.2", shaped(width, width, 1), {"conv_kxk.0": 1}, identity=True),
+        Unit(_branches(take, "stem.0", 3, first, _NARROW, 2, 1, scales=arch.stem_scales)),
+        Unit(_branches(take, "stem.1", first, first, _NARROW, 2, first, scales=arch.stem_scales)),
+        Unit(_branches(take, "stem.2", first, first, 1)),
     )
-    final = take_branches(take, "final_conv", shaped(arch.channels, last, 3, groups=last), {"conv_kxk.0": 3, "conv_scale": 1})
-    squeeze = _squeeze(take, "final_conv.se", arch.channels, arch.channels // _FINAL_SQUEEZE)
-    return Trunk(stem, tuple(_stage(arch, take, i) for i in range(len(arch.depths))), final, squeeze)
+    stages = tuple(_stage(arch, take, i) for i in range(len(arch.dims)))
+    final = Unit(_branches(take, "final_conv", last, 2 * last, _NARROW, 1, last), _excite(take, "final_conv.se", 2 * last, last // 8))
+    return Trunk(stem, stages, final)
 
 
-def _stage(arch: Arch, take: Take, i: int) -> Stage:
-    name, width = f"stages.{i}", arch.widths[i]
-    attends = i >= len(arch.depths) - arch.attention
-    step = _step(take, f"{name}.downsample.proj", arch.widths[i - 1], width, i in arch.squeeze) if i else None
-    read = _attention_block if attends else _mixer_block
-    blocks = tuple(read(arch, take, f"{name}.blocks.{j}", width) for j in range(arch.depths[i]))
+def _stage(arch: Arch, take: Take, index: int) -> Stage:
+    name, width = f"stages.{index}", arch.dims[index]
+    step: tuple[Unit, ...] = ()
+    if index:
+        excite = _excite(take, f"{name}.downsample.proj.0.se", width, width // 4) if index in arch.excites else None
+        large = Unit(_large_kernel(take, f"{name}.downsample.proj.0", arch.dims[index - 1], width), excite)
+        step = (large, Unit(_branches(take, f"{name}.downsample.proj.1", width, width, 1)))
+    attends = index >= len(arch.dims) - arch.attending
+    block = _attention_block if attends else _mixer_block
+    blocks = tuple(block(arch, take, f"{name}.blocks.{i}", width) for i in range(arch.depths[index]))
     return Stage(step, _position(take, f"{name}.pos_emb", width) if attends else None, blocks)
 
 
-def _step(take: Take, name: str, before: int, width: int, squeeze: bool) -> Step:
-    plain = shaped(width, before, _LARGE, stride=2, groups=before)
-    inner = max(_MULTIPLE, (width // _SQUEEZE + _MULTIPLE // 2) // _MULTIPLE * _MULTIPLE)
-    return Step(
-        take_branches(take, f"{name}.0", plain, {"large_conv": _LARGE, "small_conv": _SMALL}),
-        _squeeze(take, f"{name}.0.se", width, inner) if squeeze else None,
-        take_branches(take, f"{name}.1", shaped(width, width, 1), {"conv_kxk.0": 1}, identity=True),
-    )
-
-
-def _position(take: Take, name: str, width: int) -> Branches:
-    if take.has(f"{name}.reparam_conv.weight"):
-        return take_branches(take, name, shaped(width, width, _WIDE, groups=width), {})
-    kernel, bias = take(f"{name}.pos_enc.weight", (width, 1, _WIDE, _WIDE)), take(f"{name}.pos_enc.bias", (width,))
-    return Branches((Conv(kernel, bias, None, 1, width, _WIDE // 2),), skip=True)
-
-
 def _mixer_block(arch: Arch, take: Take, name: str, width: int) -> MixerBlock:
-    mixer, plain = f"{name}.token_mixer", shaped(width, width, _MIXER, groups=width)
-    mlp = _mlp(take, f"{name}.mlp", width, arch.mlp, f"{name}.layer_scale.gamma")
-    if take.has(f"{mixer}.reparam_conv.weight"):
-        return MixerBlock(take_branches(take, mixer, plain, {}), None, None, mlp)
-    branches = take_branches(take, f"{mixer}.mixer", plain, {"conv_kxk.0": _MIXER, "conv_scale": 1}, identity=True)
-    norm = take_batch_norm(take, f"{mixer}.norm.identity", width)
-    return MixerBlock(branches, norm, _gamma(take, f"{mixer}.layer_scale.gamma", width), mlp)
+    mixer: Mixer | Conv
+    if take.has(f"{name}.token_mixer.reparam_conv.weight"):
+        mixer = _plain(take, f"{name}.token_mixer.reparam_conv", width, width, _NARROW, 1, width)
+    else:
+        mixed = _branches(take, f"{name}.token_mixer.mixer", width, width, _NARROW, 1, width)
+        assert isinstance(mixed, Branches)
+        norm = take_batch_norm(take, f"{name}.token_mixer.norm.identity", width, _EPS)
+        mixer = Mixer(mixed, norm, _scale(take, f"{name}.token_mixer.layer_scale", width))
+    return MixerBlock(mixer, _mlp(arch, take, name, width, "layer_scale"))
 
 
 def _attention_block(arch: Arch, take: Take, name: str, width: int) -> AttentionBlock:
-    norm: BatchNorm | LayerNorm = (
-        take_layer_norm(take, f"{name}.norm", width, _LAYER_NORM_EPS) if arch.layer_norm else take_batch_norm(take, f"{name}.norm", width)
-    )
+    made = take_layer_norm if arch.layer_norm else take_batch_norm
     return AttentionBlock(
-        norm,
+        made(take, f"{name}.norm", width, _EPS),
         take_linear(take, f"{name}.token_mixer.qkv", width, 3 * width, bias=False),
         take_linear(take, f"{name}.token_mixer.proj", width, width),
-        _gamma(take, f"{name}.layer_scale_1.gamma", width),
-        _mlp(take, f"{name}.mlp", width, arch.mlp, f"{name}.layer_scale_2.gamma"),
+        _scale(take, f"{name}.layer_scale_1", width),
+        _mlp(arch, take, name, width, "layer_scale_2"),
     )
 
 
-def _mlp(take: Take, name: str, width: int, factor: int, gamma: str) -> Mlp:
-    kernel, norm = take(f"{name}.conv.conv.weight", (width, 1, _WIDE, _WIDE)), take_batch_norm(take, f"{name}.conv.bn", width)
-    depthwise = Conv(kernel, None, norm, 1, width, _WIDE // 2)
-    fc1, fc2 = _pointwise(take, f"{name}.fc1", width, factor * width), _pointwise(take, f"{name}.fc2", factor * width, width)
-    return Mlp(depthwise, fc1, fc2, _gamma(take, gamma, width))
+def _mlp(arch: Arch, take: Take, name: str, width: int, scale: str) -> Mlp:
+    hidden = arch.ratio * width
+    return Mlp(
+        _normed(take, f"{name}.mlp.conv", width, width, _WIDE, 1, width),
+        _pointwise(take, f"{name}.mlp.fc1", width, hidden),
+        _pointwise(take, f"{name}.mlp.fc2", hidden, width),
+        _scale(take, f"{name}.{scale}", width),
+    )
 
 
-def _squeeze(take: Take, name: str, width: int, inner: int) -> SqueezeExcite:
-    return SqueezeExcite(_pointwise(take, f"{name}.fc1", width, inner), _pointwise(take, f"{name}.fc2", inner, width))
+def _position(take: Take, name: str, width: int) -> Position | Conv:
+    if take.has(f"{name}.reparam_conv.weight"):
+        return _plain(take, f"{name}.reparam_conv", width, width, _WIDE, 1, width)
+    return Position(_plain(take, f"{name}.pos_enc", width, width, _WIDE, 1, width))
 
 
-def _pointwise(take: Take, name: str, inner: int, outer: int) -> Conv:
-    return Conv(take(f"{name}.weight", (outer, inner, 1, 1)), take(f"{name}.bias", (outer,)))
+def _branches(
+    take: Take, name: str, inner: int, outer: int, side: int, stride: int = 1, groups: int = 1, *, scales: bool = True
+) -> Branches | Conv:
+    """A MobileOne block's convolutions: its own, one of a single pixel where the own is larger, and the input where shapes allow it."""
+    if take.has(f"{name}.reparam_conv.weight"):
+        return _plain(take, f"{name}.reparam_conv", inner, outer, side, stride, groups)
+    convs = [_normed(take, f"{name}.conv_kxk.0", inner, outer, side, stride, groups)]
+    if side > 1 and scales:
+        convs.append(_normed(take, f"{name}.conv_scale", inner, outer, 1, stride, groups))
+    keeps = inner == outer and stride == 1
+    return Branches(tuple(convs), take_batch_norm(take, f"{name}.identity", inner, _EPS) if keeps else None)
 
 
-def _gamma(take: Take, name: str, width: int) -> Tensor:
-    return take(name, (width, 1, 1)).flatten()
+def _large_kernel(take: Take, name: str, inner: int, outer: int) -> Branches | Conv:
+    if take.has(f"{name}.reparam_conv.weight"):
+        return _plain(take, f"{name}.reparam_conv", inner, outer, _WIDE, 2, inner)
+    sides = ((f"{name}.large_conv", _WIDE), (f"{name}.small_conv", _NARROW))
+    return Branches(tuple(_normed(take, each, inner, outer, side, 2, inner) for each, side in sides), None)
+
+
+def _normed(take: Take, name: str, inner: int, outer: int, side: int, stride: int, groups: int) -> Conv:
+    kernel = take(f"{name}.conv.weight", (outer, inner // groups, side, side))
+    return Conv(kernel, None, take_batch_norm(take, f"{name}.bn", outer, _EPS), stride, groups, side // 2)
+
+
+def _plain(take: Take, name: str, inner: int, outer: int, side: int, stride: int, groups: int) -> Conv:
+    kernel = take(f"{name}.weight", (outer, inner // groups, side, side))
+    return Conv(kernel, take(f"{name}.bias", (outer,)), None, stride, groups, side // 2)
+
+
+def _pointwise(take: Take, name: str, inner: int, outer: int) -> Linear:
+    """A convolution of single pixels as a linear layer."""
+    return Linear(take(f"{name}.weight", (outer, inner, 1, 1))[:, :, 0, 0], take(f"{name}.bias", (outer,)))
+
+
+def _excite(take: Take, name: str, width: int, inner: int) -> Excite:
+    return Excite(_pointwise(take, f"{name}.fc1", width, inner), _pointwise(take, f"{name}.fc2", inner, width))
+
+
+def _scale(take: Take, name: str, width: int) -> Tensor:
+    return take(f"{name}.gamma", (width, 1, 1))[:, 0, 0]

@@ -1,71 +1,69 @@
-"""A FastViT whose branches, BatchNorms and layer scales are merged into the convolutions and linear layers beside them, in float64."""
+"""The merging of FastViT's branches, as it was trained, into one convolution each (MobileOne, arXiv 2206.04040, section 3.2)."""
 
 from dataclasses import replace
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.checkpoints.hierarchical import parts
-from fastloc.checkpoints.hierarchical.branches import Branches, one, unit
-from fastloc.checkpoints.hierarchical.fastvit import AttentionBlock, MixerBlock, Mlp, Stage, Step, Trunk
+from fastloc.checkpoints.hierarchical import parts, tree
+from fastloc.checkpoints.hierarchical.fastvit import AttentionBlock, Branches, Mixer, Position, Trunk
 from fastloc.checkpoints.hierarchical.parts import BatchNorm, Conv, Linear
+
+__all__ = ["folded"]
 
 
 def folded(trunk: Trunk) -> Trunk:
-    """The same tower with one convolution in place of every sum of branches; a LayerNorm stays."""
-    stem, stages = tuple(one(each) for each in trunk.stem), tuple(_stage(each) for each in trunk.stages)
-    return Trunk(stem, stages, one(trunk.final), trunk.final_squeeze)
+    """The same trunk with every sum of branches, RepMixer and position encoding as one convolution, computed in float64."""
+    kinds = (Branches, Mixer, Position, AttentionBlock, Conv)
+    return tree.mapped(trunk, kinds, _folded)
 
 
-def _stage(stage: Stage) -> Stage:
-    step = None if stage.step is None else Step(one(stage.step.large), stage.step.squeeze, one(stage.step.pointwise))
-    blocks = tuple(_mixer(each) if isinstance(each, MixerBlock) else _attention(each) for each in stage.blocks)
-    return Stage(step, None if stage.position is None else one(stage.position), blocks)
+def _folded(part: Branches | Mixer | Position | AttentionBlock | Conv) -> Conv | AttentionBlock:
+    if isinstance(part, Branches):
+        return _sum(part.convs, part.identity)
+    if isinstance(part, Mixer):
+        mixed, kernel = _sum(part.mixer.convs, part.mixer.identity, wide=True), _unit(part.mixer.convs[0])
+        factor, offset = part.norm.factors()
+        scale = part.scale.double()
+        assert mixed.bias is not None
+        whole = kernel + scale[:, None, None, None] * (mixed.kernel - factor[:, None, None, None] * kernel)
+        return replace(mixed, kernel=whole.to(part.scale.dtype), bias=(scale * (mixed.bias - offset)).to(part.scale.dtype))
+    if isinstance(part, Position):
+        return replace(part.conv, kernel=(part.conv.kernel.double() + _unit(part.conv)).to(part.conv.kernel.dtype))
+    if isinstance(part, AttentionBlock):
+        mlp = replace(part.mlp, conv=parts.folded(part.mlp.conv))
+        if not isinstance(part.norm, BatchNorm):
+            return replace(part, mlp=mlp)
+        factor, offset = part.norm.factors()
+        weight = part.qkv.weight.double()
+        qkv = Linear((weight * factor).to(part.qkv.weight.dtype), (weight @ offset).to(part.qkv.weight.dtype))
+        return replace(part, norm=None, qkv=qkv, mlp=mlp)
+    return parts.folded(part)
 
 
-def _mixer(block: MixerBlock) -> MixerBlock:
-    """With x + gamma * (mixer(x) - norm(x)) as one convolution."""
-    if block.norm is None:
-        return replace(block, mixer=one(block.mixer), mlp=_mlp(block.mlp))
-    wide = Branches(tuple(_wide(each) for each in block.mixer.convs), block.mixer.identity, block.mixer.skip)
-    (conv,) = one(wide).convs
-    assert conv.bias is not None
-    factor, offset = block.norm.factors()
-    kernel, bias = conv.kernel - unit(conv, factor), conv.bias - offset
-    if block.gamma is not None:
-        gamma = block.gamma.double()
-        kernel, bias = kernel * gamma[:, None, None, None], bias * gamma
-    kernel = kernel + unit(conv, factor.new_ones(len(factor)))
-    dtype = block.mixer.convs[0].kernel.dtype
-    merged = Branches((replace(conv, kernel=kernel.to(dtype), bias=bias.to(dtype)),))
-    return MixerBlock(merged, None, None, _mlp(block.mlp))
+def _sum(convs: tuple[Conv, ...], identity: BatchNorm | None, *, wide: bool = False) -> Conv:
+    """The branches as one convolution of the first one's side; `wide` leaves it in float64."""
+    first, dtype = convs[0], convs[0].kernel.dtype
+    side = first.kernel.shape[-1]
+    kernel, bias = torch.zeros_like(first.kernel, dtype=torch.float64), torch.zeros_like(first.kernel[:, 0, 0, 0], dtype=torch.float64)
+    for conv in convs:
+        assert conv.norm is not None
+        factor, offset = conv.norm.factors()
+        around = (side - conv.kernel.shape[-1]) // 2
+        kernel += F.pad(conv.kernel.double() * factor[:, None, None, None], (around,) * 4)
+        bias += offset
+    if identity is not None:
+        factor, offset = identity.factors()
+        kernel += factor[:, None, None, None] * _unit(first)
+        bias += offset
+    whole = Conv(kernel, bias, None, first.stride, first.groups, first.padding)
+    return whole if wide else replace(whole, kernel=kernel.to(dtype), bias=bias.to(dtype))
 
 
-def _attention(block: AttentionBlock) -> AttentionBlock:
-    qkv, norm = block.qkv, block.norm
-    if isinstance(norm, BatchNorm):
-        factor, offset = norm.factors()
-        weight, dtype = qkv.weight.double(), qkv.weight.dtype
-        qkv, norm = Linear((weight * factor).to(dtype), (weight @ offset).to(dtype)), None
-    return AttentionBlock(norm, qkv, _scaled_linear(block.proj, block.gamma), None, _mlp(block.mlp))
-
-
-def _mlp(mlp: Mlp) -> Mlp:
-    return Mlp(parts.folded(mlp.depthwise), mlp.fc1, _scaled_conv(mlp.fc2, mlp.gamma), None)
-
-
-def _scaled_conv(conv: Conv, gamma: Tensor | None) -> Conv:
-    if gamma is None or conv.bias is None:
-        return conv
-    kernel, dtype = conv.kernel.double() * gamma.double()[:, None, None, None], conv.kernel.dtype
-    return replace(conv, kernel=kernel.to(dtype), bias=(conv.bias.double() * gamma.double()).to(dtype))
-
-
-def _scaled_linear(layer: Linear, gamma: Tensor | None) -> Linear:
-    if gamma is None or layer.bias is None:
-        return layer
-    dtype = layer.weight.dtype
-    return Linear((layer.weight.double() * gamma.double()[:, None]).to(dtype), (layer.bias.double() * gamma.double()).to(dtype))
-
-
-def _wide(conv: Conv) -> Conv:
-    return replace(conv, kernel=conv.kernel.double(), bias=None if conv.bias is None else conv.bias.double())
+def _unit(like: Conv) -> Tensor:
+    """The kernel, in float64, of a convolution that changes nothing."""
+    kernel, middle = torch.zeros_like(like.kernel, dtype=torch.float64), like.kernel.shape[-1] // 2
+    channels = torch.arange(len(kernel), device=kernel.device)
+    kernel[channels, channels % kernel.shape[1], middle, middle] = 1
+    return kernel

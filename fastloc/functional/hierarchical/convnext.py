@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.hierarchical.convnext import Block, Stage, Trunk
-from fastloc.checkpoints.hierarchical.parts import LayerNorm
-from fastloc.functional.hierarchical.layers import convolved, linear
+from fastloc.checkpoints.hierarchical.parts import Conv, LayerNorm
 
 __all__ = ["last", "stages"]
 
@@ -40,15 +39,19 @@ def _each(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
 def _step(x: Tensor, stage: Stage, *, first: bool) -> Tensor:
     """The step to the stage's own grid: [B, c, h, w] -> [B, C, h / stride, w / stride]."""
     if first:
-        return _normed(convolved(x, stage.step), stage.norm).permute(0, 3, 1, 2)
-    return convolved(_normed(x, stage.norm).permute(0, 3, 1, 2), stage.step)
+        return _normed(_convolved(x, stage.step), stage.norm).permute(0, 3, 1, 2)
+    return _convolved(_normed(x, stage.norm).permute(0, 3, 1, 2), stage.step)
 
 
 def _branch(x: Tensor, block: Block) -> Tensor:
-    """The sum of a block without its skip: [B, C, h, w] -> [B, C, h, w]."""
-    y = _normed(convolved(x, block.depthwise), block.norm)
-    y = F.gelu(linear(y, block.inner))
-    return (linear(y, block.outer) * block.scale).permute(0, 3, 1, 2)
+    """The branch of a block beside x, [B, C, h, w]."""
+    y = _normed(_convolved(x, block.depthwise), block.norm)
+    y = F.gelu(F.linear(y, block.inner.weight, block.inner.bias))
+    return (F.linear(y, block.outer.weight, block.outer.bias) * block.scale).permute(0, 3, 1, 2)
+
+
+def _convolved(x: Tensor, conv: Conv) -> Tensor:
+    return F.conv2d(x, conv.kernel, conv.bias, conv.stride, conv.padding, groups=conv.groups)
 
 
 def _normed(x: Tensor, norm: LayerNorm) -> Tensor:
