@@ -1,6 +1,7 @@
-"""CAM and Grad-CAM of classifiers: against the `grad-cam` package's stored answers, autograd, and each other."""
+"""CAM, Grad-CAM, Grad-CAM++ and LayerCAM of classifiers: against the `grad-cam` package's stored answers, autograd, and each other."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 from fastloc.checkpoints import classifiers
 from fastloc.checkpoints.classifier_split import Split
 from fastloc.cli import main
-from fastloc.engine.classifier_localizer import CnnLocalizer
+from fastloc.engine.classifier_localizer import METHODS, CnnLocalizer
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError, TextError
 from fastloc.functional.methods import cam
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.heatmaps import heatmaps
+from fastloc.reference.resnet import cam_map
 from official_goldens.cnn import CASES, network, pixels
 from repo import GOLDENS
 from towers import error
@@ -125,6 +127,36 @@ def test_grad_cam_is_the_positive_part_of_cam_over_the_positions(name: str) -> N
     assert error(of_weights.mean((2, 3)) + head.bias[classes], cut.outputs[:, classes].detach()) < 1e-12
 
 
+@pytest.mark.parametrize("kind", [Tiny, Moody])
+@pytest.mark.parametrize(
+    ("call", "name"), [(cam.grad_cam, "grad-cam"), (cam.grad_cam_plus_plus, "grad-cam++"), (cam.layer_cam, "layer-cam")]
+)
+def test_the_maps_of_gradients_are_the_reference_s(call: Any, name: str, kind: type[Tiny]) -> None:
+    module, x, classes = kind("mlp").double().eval(), noise(3), [1, 4, 1]
+    cut = Split(module, "body", x[:1])(x, grad=True)
+    # as behind a ReLU, which the formula of Grad-CAM++ is for
+    assert cut.features.min() >= 0
+    maps = call(cut.features, cut.outputs, classes)
+    # the graph of a call is gone
+    cut = Split(module, "body", x[:1])(x, grad=True)
+    expected = torch.zeros_like(maps)
+    for picture, (place, index) in product(range(3), enumerate(classes)):
+        (gradient,) = torch.autograd.grad(cut.outputs[picture, index], cut.features, retain_graph=True)
+        expected[picture, place] = cam_map(cut.features.detach()[picture], gradient[picture], name)
+    assert error(maps, expected) < 1e-12
+
+
+def test_of_a_mean_and_one_layer_layer_cam_leaves_negative_weights_out() -> None:
+    """There a channel has one gradient everywhere, w / P: Grad-CAM++ has the weight P r / (2 + S r), r = ReLU(w / P)."""
+    features, weight = torch.rand(2, 6, 3, 4, dtype=torch.float64, requires_grad=True), torch.randn(5, 6, dtype=torch.float64)
+    outputs, classes = features.mean((2, 3)) @ weight.T, [0, 3]
+    rising, stage = torch.relu(weight[classes] / 12), features.detach()
+    assert error(cam.layer_cam(features, outputs, classes), torch.einsum("tk,bkhw->bthw", rising, stage)) < 1e-13
+    outputs = features.mean((2, 3)) @ weight.T
+    shares = 12 * rising / (2 + stage.sum((2, 3))[:, None] * rising)
+    assert error(cam.grad_cam_plus_plus(features, outputs, classes), torch.einsum("btk,bkhw->bthw", shares, stage)) < 1e-13
+
+
 @pytest.mark.parametrize("layer", ["stem", "norm", "body.0", "body.1", "body"])
 @pytest.mark.parametrize("kind", [Tiny, Moody])
 def test_any_layer_is_autograd_s(kind: type[Tiny], layer: str) -> None:
@@ -174,7 +206,7 @@ def test_no_graph_is_kept_before_the_layer() -> None:
     assert gradient is None
 
 
-@pytest.mark.parametrize("method", ["cam", "grad_cam"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", ["torchvision:resnet18", "timm:resnet18", "tiny"])
 def test_the_call(model: str, method: str) -> None:
     source: Any = Tiny() if model == "tiny" else model
@@ -187,7 +219,7 @@ def test_the_call(model: str, method: str) -> None:
         assert result.texts == names and result.method == method and result.geometry.input == (64, 96)
         assert result.heatmaps.shape == (3, one.height, one.width) and 0 <= result.heatmaps.min() <= result.heatmaps.max() <= 1
         assert result.scores is not None and (result.scores > 0).all() and (result.scores < 1).all()
-        if method == "grad_cam":
+        if method != "cam":
             assert result.similarity.min() >= 0
         alone = localizer(one, names)
         assert np.allclose(alone.similarity, result.similarity, rtol=0, atol=3e-6 * np.abs(result.similarity).max())
@@ -252,7 +284,7 @@ def test_dtypes() -> None:
         ("unknown resnet18 tag 'V1'", {"model": "torchvision:resnet18", "weights": "V1"}),
         ("unknown resnet10t tag 'c3': did you mean|unknown resnet10t tag 'c3'", {"model": "timm:resnet10t", "weights": "c3"}),
         ("weights file 'nowhere.pt' does not exist", {"model": "timm:resnet10t", "weights": "nowhere.pt"}),
-        ("unknown classifier method 'gem': known classifier methods: cam, grad_cam", {"model": Tiny(), "method": "gem"}),
+        ("'gem': known classifier methods: cam, grad_cam, grad_cam_plus_plus, layer_cam", {"model": Tiny(), "method": "gem"}),
         ("unknown layer 'bodi': did you mean 'body'", {"model": Tiny(), "layer": "bodi"}),
         (r"layer 'fc' must give a spatial output \[B, K, h, w\], got \[1, 5\]", {"model": Tiny(), "layer": "fc"}),
         ("Moody cannot be traced, so its last stage is not known: give layer, such as 'body.0'", {"model": Moody()}),
