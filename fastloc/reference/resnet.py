@@ -121,11 +121,12 @@ def grad_cam(
     return torch.stack(pictures)
 
 
-def cam_map(activation: Tensor, gradient: Tensor, cam: str) -> Tensor:
+def cam_map(activation: Tensor, gradient: Tensor, cam: str, eps: float = 0.0) -> Tensor:
     """One map [h, w] of a stage [C, h, w] and the score's gradient there.
 
     "grad-cam": Selvaraju et al., ICCV 2017, equations 1 and 2. "grad-cam++": Chattopadhay et al., WACV 2018, equations 5 and 19, without
-    the factor exp(y) of the whole map. "layer-cam": Jiang et al., TIP 2021, equations 5 and 6.
+    the factor exp(y) of the whole map. "layer-cam": Jiang et al., TIP 2021, equations 5 and 6. eps: added to the denominators of equation
+    19; pytorch-grad-cam adds 1e-6.
     """
     if cam == "layer-cam":
         return torch.clamp((torch.clamp(gradient, min=0) * activation).sum(0), min=0)
@@ -133,7 +134,7 @@ def cam_map(activation: Tensor, gradient: Tensor, cam: str) -> Tensor:
     if cam == "grad-cam++":
         sums = activation.sum((1, 2))[:, None, None]
         # 0 / 0 where a gradient is 0, which adds nothing
-        alpha = torch.nan_to_num(gradient**2 / (2 * gradient**2 + sums * gradient**3), nan=0.0)
+        alpha = torch.nan_to_num(gradient**2 / (2 * gradient**2 + sums * gradient**3 + eps), nan=0.0)
         weight = (alpha * torch.clamp(gradient, min=0)).sum((1, 2))
     return torch.clamp((weight[:, None, None] * activation).sum(0), min=0)
 
