@@ -8,6 +8,7 @@ What surprises in the package, all of it kept in the answers:
 - The map is min-maxed twice: on the grid, before it is resized (OpenCV, bilinear, float32), and on the picture. The second makes up for
   the first, so the result is that of a min-max on the picture alone. Each has 1e-7 added to what it divides by.
 - The target is the logit of a class, not its share.
+- Grad-CAM++ adds 1e-6 to the denominators of its shares, which is not small beside squares of gradients.
 - A class's map is one backward pass from a sum over the batch, which is each picture's own as long as BatchNorm is in eval mode.
 
 Each file holds, for one case: `maps` float64 [B, T, h, w] (behind the ReLU, before any scaling), `heatmaps` float32 [B, T, H, W] and `meta`
@@ -40,7 +41,7 @@ SPREADS = {"running_mean": (0.0, 0.3), "running_var": (1.0, 0.3), "weight": (1.0
 
 @dataclass(frozen=True)
 class Case:
-    """One golden; size is (height, width), layer a submodule's name."""
+    """One golden; size is (height, width), layer a submodule's name, method a class of the package."""
 
     name: str
     model: str
@@ -49,6 +50,7 @@ class Case:
     batch: int = 2
     classes: tuple[int, ...] = (3, 281, 999)
     seed: int = 0
+    method: str = "GradCAM"
 
 
 CASES = (
@@ -57,6 +59,8 @@ CASES = (
     Case("resnet18_layer1_conv", "torchvision:resnet18", "layer1.1.conv2", size=(32, 64), batch=1, classes=(0,), seed=2),
     Case("mobilenet_v2", "torchvision:mobilenet_v2", "features", size=(96, 64), seed=3),
     Case("timm_resnet10t", "timm:resnet10t", "layer4", batch=3, classes=(1, 2), seed=4),
+    Case("resnet18_plus_plus", "torchvision:resnet18", "layer4", seed=5, method="GradCAMPlusPlus"),
+    Case("timm_resnet10t_layer_cam", "timm:resnet10t", "layer3", size=(64, 64), classes=(5, 600), seed=6, method="LayerCAM"),
 )
 
 
@@ -90,19 +94,19 @@ def _seeded(name: str, like: Tensor, seed: int) -> Tensor:
 
 def answer(case: Case) -> dict[str, np.ndarray]:
     """The package's maps and heatmaps of one case."""
-    from pytorch_grad_cam import GradCAM
+    import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     module, x = network(case.model, case.seed), pixels(case)
     layer = module.get_submodule(case.layer)
     maps, heatmaps = [], []
     for index in case.classes:
-        with GradCAM(model=module, target_layers=[layer]) as tool:
+        with getattr(pytorch_grad_cam, case.method)(model=module, target_layers=[layer]) as tool:
             targets: list[Callable[[Tensor], Tensor]] = [ClassifierOutputTarget(index)] * case.batch
             heatmaps.append(tool(input_tensor=x, targets=targets))
             seen = tool.activations_and_grads
             arrays = [each[0].detach().numpy() for each in (seen.activations, seen.gradients)]
-            maps.append(np.maximum(tool.get_cam_image(x, layer, targets, *arrays), 0))
+            maps.append(np.maximum(tool.get_cam_image(x, layer, targets, *arrays, False), 0))
     return {"maps": np.stack(maps, 1), "heatmaps": np.stack(heatmaps, 1)}
 
 

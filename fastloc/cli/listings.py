@@ -96,7 +96,8 @@ def models(args: argparse.Namespace) -> int:
     out.print("image tower: its parameters. weights: tags, with the licence where it is known; read the model's card before you use them.")
     out.print("Also: a folder that open_clip or transformers wrote, or hf:OWNER/NAME for such a repository on the hub; any name above with")
     out.print("a file of weights as --pretrained; or OpenAI's own ViT-B-32.pt and the like.")
-    out.print("torchvision:NAME and timm:NAME are classifiers, for `fastloc locate --method cam` or grad_cam, with class names as texts.")
+    out.print("torchvision:NAME and timm:NAME are classifiers, for `fastloc locate --method cam`, grad_cam,")
+    out.print("grad_cam_plus_plus or layer_cam, with class names as texts.")
     return 0
 
 

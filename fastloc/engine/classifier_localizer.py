@@ -24,7 +24,10 @@ from fastloc.results.prediction import Prediction
 from fastloc.text.prompts import checked
 
 METHODS = {"cam": "the head's weights on the last stage (Zhou et al., CVPR 2016)",
-           "grad_cam": "the gradient's mean weights a layer (Selvaraju et al., ICCV 2017)"}  # fmt: skip
+           "grad_cam": "the gradient's mean weights a layer (Selvaraju et al., ICCV 2017)",
+           "grad_cam_plus_plus": "shares of positive gradients weight a layer (Chattopadhay et al., WACV 2018)",
+           "layer_cam": "each cell's positive gradient weights it (Jiang et al., TIP 2021)"}  # fmt: skip
+_OF_GRADIENTS = {"grad_cam": cam.grad_cam, "grad_cam_plus_plus": cam.grad_cam_plus_plus, "layer_cam": cam.layer_cam}
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,14 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
     """Answers "where in this picture is that class?" with a classifier.
 
     The texts of a call are classes by name, in any case ("tabby cat"), or by index as digits ("281"); a text that names no class raises
-    TextError. A result's similarity is the map on the layer's grid (CAM: of any sign; Grad-CAM: not negative), read out by min-max on the
+    TextError. A result's similarity is the map on the layer's grid (CAM: of any sign; the others: not negative), read out by min-max on the
     picture; its scores are the classes' softmax probabilities among all classes.
 
     Args:
         model: "torchvision:resnet50", "timm:resnet18", or a module of your own from pixels [B, 3, H, W] to logits [B, C]: it is copied, the
             copy is put in eval mode, and nothing is hooked or changed in yours.
         weights: "random" for seeded random weights, good for timing only (None: the same, with a warning); a tag; a path to a state dict.
-        method: "cam", for global average pooling and one linear layer, or "grad_cam".
+        method: "cam", for global average pooling and one linear layer, or "grad_cam", "grad_cam_plus_plus" or "layer_cam".
         layer: the submodule whose output is read, by name ("layer3"); by default the output of the last convolution's stage.
         size: the input in pixels, one number or (height, width), of any size that the classifier takes; by default its training size.
         fit: how a picture is fitted to that size, see `fastloc.imaging.geometry.fit`.
@@ -106,7 +109,7 @@ class CnnLocalizer(BaseLocalizer[ClassNames]):
             return cam.cam(cut.features, self.weight, classes), cut.outputs
         cut = self.split(pixels, grad=True)
         with torch.inference_mode(False):
-            return cam.grad_cam(cut.features, cut.outputs, classes), cut.outputs.detach()
+            return _OF_GRADIENTS[self.method](cut.features, cut.outputs, classes), cut.outputs.detach()
 
     def geometry(self, picture: tuple[int, int]) -> Geometry:
         """The geometry of a picture of (height, width) in the model's input."""

@@ -16,6 +16,8 @@ from fastloc.checkpoints.resnet_weights import Bottleneck, Conv, Pool, ResNetWei
 from fastloc.errors import ModelError, RecipeError, unknown
 from fastloc.functional import readout
 from fastloc.functional.attention import Attend, attend
+from fastloc.functional.methods.cam import WEIGHINGS
+from fastloc.functional.methods.pool_gradients import PoolGradients
 from fastloc.functional.output import Output
 from fastloc.functional.position_embedding import resized_position
 from fastloc.functional.similarity import Read
@@ -59,7 +61,7 @@ FORMS = {
     "maskclip": Form(position=False, fields=()),
     # the released surgery (clip_surgery_model.py, AttentionPool2d): q = k = v. unit=True is its unused ResNet branch, see `attended`
     "clip_surgery": Form(attends=True, fields=("position", "keep_position", "unit", "inv_temp")),
-    "grad_cam": Form(relevance=True, fields=("position", "keep_position", "target", "target_scale")),
+    "grad_cam": Form(relevance=True, fields=("position", "keep_position", "target", "target_scale", "cam")),
 }
 # the fields that any method may change
 _EVERYWHERE = ("readout", "template", "fit")
@@ -228,7 +230,9 @@ def own_attention(pool: Pool, x: Tensor, heads: int, rows: int | None = None, at
 
 
 def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Grad-CAM on the last stage: maps [B, T, h, w], not negative, and the cosines of image and texts [B, T], float32 at least.
+    """Grad-CAM, Grad-CAM++ or LayerCAM on the last stage, as the recipe's `cam` says.
+
+    Returns maps [B, T, h, w], not negative, and the cosines of image and texts [B, T], float32 at least. Of Grad-CAM:
 
     M = ReLU(sum_k a_k f_k) with a_k the mean over positions of dy/df_k (Selvaraju et al., ICCV 2017, equations 1 and 2), y the recipe's
     target; for all texts at once and in closed form. With a the attention of the mean token's query q, o the gradient at the input of the
@@ -237,6 +241,7 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, besid
         sum over positions of dy/df = W_v^T o + W_q^T sum_n s a_n (o v_n - sum_m a_m o v_m) k_n
 
     because attention sums to 1 over the tokens, the mean token passes its gradient on to the positions, and the keys' gradients sum to 0.
+    The other two read the gradient at every position, see `fastloc.functional.methods.pool_gradients` and `cam`.
 
     Args: x [B, C, h, w], table [1+P, C], texts [T, E] of unit length; beside [E]: see `fastloc.functional.similarity.answer`.
     """
@@ -256,9 +261,17 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, besid
     gradient = gradient - (gradient * unit).sum(-1, keepdim=True) * unit
     length = torch.linalg.vector_norm(embedding, dim=-1)[:, None, None]
     out = gradient / length @ pool.out_w  # [B, T, C]
-    product = _by_head(out, spec.heads) @ v.transpose(-1, -2)  # [B, H, T, N]
-    query = scale * (share * (product - (share * product).sum(-1, keepdim=True))) @ k
-    total = out @ pool.v_w + query.transpose(1, 2).flatten(2) @ pool.q_w
+    outputs = _by_head(out, spec.heads)
+    product = outputs @ v.transpose(-1, -2)  # [B, H, T, N]
+    slope = scale * (share * (product - (share * product).sum(-1, keepdim=True)))
+    query = (slope @ k).transpose(1, 2).flatten(2)
+    if prepared.recipe.cam != "grad-cam":
+        gradients = PoolGradients(share[:, :, 0], slope, q[:, :, 0], outputs, query, pool.q_w, pool.k_w, pool.v_w)
+        weigh, of_texts = WEIGHINGS[prepared.recipe.cam], strength.expand(len(x), -1)
+        stage = positions.transpose(1, 2).reshape(x.shape)
+        rows = ((gradients.at_positions(i) * of_texts[:, i, None, None]).transpose(1, 2).reshape(x.shape) for i in range(len(texts)))
+        return torch.stack([weigh(stage, each) for each in rows], 1), cosine
+    total = out @ pool.v_w + query @ pool.q_w
     maps = F.relu(total / positions.shape[1] @ positions.transpose(1, 2)) * strength[..., None]
     return maps.reshape(*maps.shape[:2], *x.shape[2:]), cosine
 

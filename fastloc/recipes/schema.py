@@ -31,6 +31,8 @@ RELEVANCES = ("grad-cam", "grad-cam-input", "bi-modal", "legrad", "grad-eclip", 
 # what is differentiated: of the image embedding with each text, or (CLIP-ES) of the mean patch feature in its place
 TARGETS = ("cosine", "logit", "softmax", "softmax-of-mean")
 COMPARES = ("projected", "plain")
+# the weights of a stage's channels or cells: Grad-CAM's, Grad-CAM++'s and LayerCAM's
+CAMS = ("grad-cam", "grad-cam++", "layer-cam")
 
 # (block, neurons of its MLP), both counted from 0
 NeuronTable = tuple[tuple[int, tuple[int, ...]], ...]
@@ -84,6 +86,8 @@ class Recipe:
     one_head: the last block attends with one head as wide as the model, which is another forward pass (Grad-ECLIP).
     compares: of "grad-eclip", the q and k whose cosines weigh the patches: "projected" (behind the out-projection, as the evaluation
         scripts have it) or "plain" (as the block attends with them, as the notebook has it).
+    cam: of "grad-cam" on CLIP's ResNets, the weights of the last stage: "grad-cam" (a channel's mean gradient), "grad-cam++" (a sum of its
+        positive gradients, each with a share of its own) or "layer-cam" (each cell its own positive gradient).
     head: of "anchor", the one head that is shown; None for the mean.
     cutoff: of "cliper", the share of a map's maximum below which a cell of the refined level counts 0.
     trained: needs projections trained for the model (`fastloc.checkpoints.projections`), which other recipes can have too.
@@ -123,6 +127,7 @@ class Recipe:
     target_scale: float | str = MODEL
     one_head: bool = False
     compares: str = "projected"
+    cam: str = "grad-cam"
     head: int | None = None
     cutoff: float = 0.0
     trained: bool = False
@@ -150,6 +155,7 @@ class Recipe:
         known("thing to read", self.reads, ("patches", *RELEVANCES))
         known("target", self.target, TARGETS)
         known("q and k to compare", self.compares, COMPARES)
+        known("cam", self.cam, CAMS)
         known("fit", self.fit, tuple(FITS))
         for wrong, message in _contradictions(self):
             if wrong:
@@ -221,6 +227,7 @@ def _contradictions(r: Recipe) -> list[tuple[bool, str]]:
         (r.unit and "procrustes" in r.terms, "the term 'procrustes' aligns projections as they are: unit must be False"),
         *_of_cross(r),
         (r.compares != "projected" and r.reads != "grad-eclip", f"compares is for what reads 'grad-eclip', not {r.reads!r}"),
+        (r.cam != "grad-cam" and r.reads != "grad-cam", f"cam is for what reads 'grad-cam', not {r.reads!r}"),
         (not is_neuron_table(r.neurons), f"neurons must be {NEURONS}"),
         (bool(r.neurons) and not r.registers, "neurons are for test-time registers; give registers=1 too"),
         *(_of_patches(r) if r.reads == "patches" else _of_relevance(r)),

@@ -88,7 +88,8 @@ def scores(weights: ResNetWeights, pixels: Tensor, texts: Tensor, row: Recipe) -
     """Scores of a published row, or of its official form, for normalised pixels [B, 3, H, W] and several unit texts [T, E]: [B, P, T]."""
     weights = parts.keeping_position(weights, pixels) if row.keep_position else weights
     if row.reads == "grad-cam":
-        return grad_cam(weights, pixels, texts, row.position, row.target, row.score_scale(weights.logit_scale)).flatten(2).transpose(1, 2)
+        scale = row.score_scale(weights.logit_scale)
+        return grad_cam(weights, pixels, texts, row.position, row.target, scale, row.cam).flatten(2).transpose(1, 2)
     if row.readout.score == "feature-surgery":
         return torch.cat([parts.feature_surgery(clip_surgery(weights, one[None]), texts)[:, 1:] for one in pixels])
     if row.terms == ("qk",):
@@ -96,8 +97,11 @@ def scores(weights: ResNetWeights, pixels: Tensor, texts: Tensor, row: Recipe) -
     return parts.cosine(METHODS[row.name](weights, pixels), texts)
 
 
-def grad_cam(weights: ResNetWeights, pixels: Tensor, texts: Tensor, position: str, target: str = "cosine", scale: float = 100.0) -> Tensor:
-    """Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) on the last stage: maps [B, T, h, w] of unit texts [T, E].
+def grad_cam(
+    weights: ResNetWeights, pixels: Tensor, texts: Tensor, position: str, target: str = "cosine", scale: float = 100.0,
+    cam: str = "grad-cam",
+) -> Tensor:  # fmt: skip
+    """Grad-CAM, Grad-CAM++ or LayerCAM on the last stage: maps [B, T, h, w] of unit texts [T, E].
 
     target: y is the cosine, the logit (`scale` times it), or the text's share in a softmax of the logits; of one text alone the logit.
     """
@@ -112,10 +116,27 @@ def grad_cam(weights: ResNetWeights, pixels: Tensor, texts: Tensor, position: st
             logits = cosines if target == "cosine" else scale * cosines
             y = softmax(logits) if target == "softmax" and len(texts) > 1 else logits
             (gradient,) = torch.autograd.grad(y[index], activation)
-            alpha = gradient.mean((2, 3), keepdim=True)
-            maps.append(torch.clamp((alpha * activation.detach()).sum(1)[0], min=0))
+            maps.append(cam_map(activation.detach()[0], gradient[0], cam))
         pictures.append(torch.stack(maps))
     return torch.stack(pictures)
+
+
+def cam_map(activation: Tensor, gradient: Tensor, cam: str, eps: float = 0.0) -> Tensor:
+    """One map [h, w] of a stage [C, h, w] and the score's gradient there.
+
+    "grad-cam": Selvaraju et al., ICCV 2017, equations 1 and 2. "grad-cam++": Chattopadhay et al., WACV 2018, equations 5 and 19, without
+    the factor exp(y) of the whole map. "layer-cam": Jiang et al., TIP 2021, equations 5 and 6. eps: added to the denominators of equation
+    19; pytorch-grad-cam adds 1e-6.
+    """
+    if cam == "layer-cam":
+        return torch.clamp((torch.clamp(gradient, min=0) * activation).sum(0), min=0)
+    weight = gradient.mean((1, 2))
+    if cam == "grad-cam++":
+        sums = activation.sum((1, 2))[:, None, None]
+        # 0 / 0 where a gradient is 0, which adds nothing
+        alpha = torch.nan_to_num(gradient**2 / (2 * gradient**2 + sums * gradient**3 + eps), nan=0.0)
+        weight = (alpha * torch.clamp(gradient, min=0)).sum((1, 2))
+    return torch.clamp((weight[:, None, None] * activation).sum(0), min=0)
 
 
 def encoder(weights: ResNetWeights, pixels: Tensor, position: str = "bilinear") -> Tensor:

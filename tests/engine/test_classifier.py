@@ -1,6 +1,7 @@
-"""CAM and Grad-CAM of classifiers: against the `grad-cam` package's stored answers, autograd, and each other."""
+"""CAM, Grad-CAM, Grad-CAM++ and LayerCAM of classifiers: against the `grad-cam` package's stored answers, autograd, and each other."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 from fastloc.checkpoints import classifiers
 from fastloc.checkpoints.classifier_split import Split
 from fastloc.cli import main
-from fastloc.engine.classifier_localizer import CnnLocalizer
+from fastloc.engine.classifier_localizer import METHODS, CnnLocalizer
 from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError, TextError
 from fastloc.functional.methods import cam
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.heatmaps import heatmaps
+from fastloc.reference.resnet import cam_map
 from official_goldens.cnn import CASES, network, pixels
 from repo import GOLDENS
 from towers import error
@@ -62,9 +64,20 @@ def picture(height: int = 40, width: int = 56) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
 
 
-def maps_of(module: nn.Module, layer: str | None, x: Tensor, classes: list[int]) -> Tensor:
+def maps_of(module: nn.Module, layer: str | None, x: Tensor, classes: list[int], call: Any = cam.grad_cam) -> Tensor:
     cut = Split(module, layer, x[:1]).to(x.device, x.dtype)(x, grad=True)
-    return cam.grad_cam(cut.features, cut.outputs, classes)
+    return call(cut.features, cut.outputs, classes)
+
+
+def literal(module: nn.Module, layer: str, x: Tensor, classes: list[int], name: str, eps: float = 0.0) -> Tensor:
+    """The reference's maps, a picture and a class at a time. The features must not be negative, as behind a ReLU."""
+    cut = Split(module, layer, x[:1])(x, grad=True)
+    assert cut.features.min() >= 0
+    rows = []
+    for picture, index in product(range(len(x)), classes):
+        (gradient,) = torch.autograd.grad(cut.outputs[picture, index], cut.features, retain_graph=True)
+        rows.append(cam_map(cut.features.detach()[picture], gradient[picture], name, eps))
+    return torch.stack(rows).unflatten(0, (len(x), len(classes)))
 
 
 def by_autograd(module: nn.Module, layer: str, x: Tensor, classes: list[int]) -> Tensor:
@@ -85,11 +98,16 @@ def by_autograd(module: nn.Module, layer: str, x: Tensor, classes: list[int]) ->
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_grad_cam_is_the_package_s(case: Any) -> None:
+def test_the_maps_are_the_package_s(case: Any) -> None:
     with np.load(GOLDENS / f"grad_cam_cnn_{case.name}.npz") as file:
         golden = {key: file[key] for key in file.files}
     assert json.loads(str(golden["meta"]))["layer"] == case.layer
-    found = maps_of(network(case.model, case.seed), case.layer, pixels(case), list(case.classes))
+    module, x, classes = network(case.model, case.seed), pixels(case), list(case.classes)
+    if case.method == "GradCAMPlusPlus":
+        # of the reference: the package's formula has a term more
+        found = literal(module, case.layer, x, classes, "grad-cam++", 1e-6)
+    else:
+        found = maps_of(module, case.layer, x, classes, cam.layer_cam if case.method == "LayerCAM" else cam.grad_cam)
     expected = torch.from_numpy(golden["maps"])
     assert found.dtype == torch.float64
     gap = error(found, expected)
@@ -123,6 +141,26 @@ def test_grad_cam_is_the_positive_part_of_cam_over_the_positions(name: str) -> N
     # the mean of a map is its class's logit but for the bias
     head = [each for each in split.module.modules() if isinstance(each, nn.Linear)][-1]
     assert error(of_weights.mean((2, 3)) + head.bias[classes], cut.outputs[:, classes].detach()) < 1e-12
+
+
+@pytest.mark.parametrize("kind", [Tiny, Moody])
+@pytest.mark.parametrize(
+    ("call", "name"), [(cam.grad_cam, "grad-cam"), (cam.grad_cam_plus_plus, "grad-cam++"), (cam.layer_cam, "layer-cam")]
+)
+def test_the_maps_of_gradients_are_the_reference_s(call: Any, name: str, kind: type[Tiny]) -> None:
+    module, x, classes = kind("mlp").double().eval(), noise(3), [1, 4, 1]
+    assert error(maps_of(module, "body", x, classes, call), literal(module, "body", x, classes, name)) < 1e-12
+
+
+def test_of_a_mean_and_one_layer_layer_cam_leaves_negative_weights_out() -> None:
+    """There a channel has one gradient everywhere, w / P: Grad-CAM++ has the weight P r / (2 + S r), r = ReLU(w / P)."""
+    features, weight = torch.rand(2, 6, 3, 4, dtype=torch.float64, requires_grad=True), torch.randn(5, 6, dtype=torch.float64)
+    outputs, classes = features.mean((2, 3)) @ weight.T, [0, 3]
+    rising, stage = torch.relu(weight[classes] / 12), features.detach()
+    assert error(cam.layer_cam(features, outputs, classes), torch.einsum("tk,bkhw->bthw", rising, stage)) < 1e-13
+    outputs = features.mean((2, 3)) @ weight.T
+    shares = 12 * rising / (2 + stage.sum((2, 3))[:, None] * rising)
+    assert error(cam.grad_cam_plus_plus(features, outputs, classes), torch.einsum("btk,bkhw->bthw", shares, stage)) < 1e-13
 
 
 @pytest.mark.parametrize("layer", ["stem", "norm", "body.0", "body.1", "body"])
@@ -174,7 +212,7 @@ def test_no_graph_is_kept_before_the_layer() -> None:
     assert gradient is None
 
 
-@pytest.mark.parametrize("method", ["cam", "grad_cam"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", ["torchvision:resnet18", "timm:resnet18", "tiny"])
 def test_the_call(model: str, method: str) -> None:
     source: Any = Tiny() if model == "tiny" else model
@@ -187,7 +225,7 @@ def test_the_call(model: str, method: str) -> None:
         assert result.texts == names and result.method == method and result.geometry.input == (64, 96)
         assert result.heatmaps.shape == (3, one.height, one.width) and 0 <= result.heatmaps.min() <= result.heatmaps.max() <= 1
         assert result.scores is not None and (result.scores > 0).all() and (result.scores < 1).all()
-        if method == "grad_cam":
+        if method != "cam":
             assert result.similarity.min() >= 0
         alone = localizer(one, names)
         assert np.allclose(alone.similarity, result.similarity, rtol=0, atol=3e-6 * np.abs(result.similarity).max())
@@ -252,7 +290,7 @@ def test_dtypes() -> None:
         ("unknown resnet18 tag 'V1'", {"model": "torchvision:resnet18", "weights": "V1"}),
         ("unknown resnet10t tag 'c3': did you mean|unknown resnet10t tag 'c3'", {"model": "timm:resnet10t", "weights": "c3"}),
         ("weights file 'nowhere.pt' does not exist", {"model": "timm:resnet10t", "weights": "nowhere.pt"}),
-        ("unknown classifier method 'gem': known classifier methods: cam, grad_cam", {"model": Tiny(), "method": "gem"}),
+        ("'gem': known classifier methods: cam, grad_cam, grad_cam_plus_plus, layer_cam", {"model": Tiny(), "method": "gem"}),
         ("unknown layer 'bodi': did you mean 'body'", {"model": Tiny(), "layer": "bodi"}),
         (r"layer 'fc' must give a spatial output \[B, K, h, w\], got \[1, 5\]", {"model": Tiny(), "layer": "fc"}),
         ("Moody cannot be traced, so its last stage is not known: give layer, such as 'body.0'", {"model": Moody()}),

@@ -165,6 +165,7 @@ def test_an_empty_batch() -> None:
     [
         ("bi_modal", {"start": 7}, "recipe 'bi_modal': start must be a block of the model, 0 … 6, got 7"),
         ("legrad", {"start": -8}, "recipe 'legrad': start must be a block of the model, 0 … 6, got -8"),
+        ("grad_cam", {"cam": "layer-cam"}, "recipe 'grad_cam': cam 'layer-cam' weighs features that are not negative, those of CLIP"),
         ("anchor_qk", {"head": 4}, "recipe 'anchor_qk': head must be a head of the model, 0 … 3, got 4"),
     ],
 )
@@ -185,6 +186,7 @@ def test_what_the_model_does_not_have(name: str, changes: dict[str, Any], messag
         ("grad_cam", {"head": 1}, "head must be one head of an anchor's block, got 1"),
         ("legrad", {"one_head": True}, "'legrad' reads the encoder's own heads"),
         ("legrad", {"target": "softmax"}, "'legrad' has no target to choose"),
+        ("grad_eclip", {"cam": "grad-cam++"}, "cam is for what reads 'grad-cam', not 'grad-eclip'"),
         ("grad_cam", {"compares": "plain"}, "compares is for what reads 'grad-eclip', not 'grad-cam'"),
         ("grad_eclip", {"compares": "heads"}, "unknown q and k to compare 'heads'"),
         ("legrad", {"start": 1.5}, "start must be a block"),

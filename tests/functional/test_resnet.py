@@ -122,6 +122,28 @@ def test_grad_cam_of_every_target(target: str) -> None:
     assert error(maps, reference_resnet.grad_cam(tower(), x, words, GRAD_CAM.position, target, 8.0)) < 1e-10
 
 
+@pytest.mark.parametrize("cam", ["grad-cam++", "layer-cam"])
+@pytest.mark.parametrize(("grid", "batch", "count"), [*product(GRIDS, (1, 3), (1, 4))])
+def test_grad_cam_plus_plus_and_layer_cam_are_autograd_s(cam: str, grid: tuple[int, int], batch: int, count: int) -> None:
+    x, words = pixels(batch, grid), texts(count)
+    for target, scale in (("softmax", 5.0), ("logit", 30.0), ("cosine", 1.0)):
+        row = recipe("grad_cam", cam=cam, target=target, target_scale=scale)
+        maps, scores = engine(row)(x, words)
+        assert maps.shape == (batch, count, *grid) and maps.min() >= 0 and maps.max() > 0 and scores is not None
+        assert error(maps, reference_resnet.scores(tower(), x, words, row).transpose(1, 2).unflatten(2, grid)) < 1e-10
+        plain, _ = engine(replace(row, cam="grad-cam"))(x, words)
+        assert error(maps / maps.amax(), plain / plain.amax()) > 1e-3, "the three are one map"
+
+
+@pytest.mark.parametrize("cam", ["grad-cam++", "layer-cam"])
+def test_gradients_at_positions_err_as_little_as_the_reference_in_float32(cam: str) -> None:
+    x, words, row = pixels(2, GRID), texts(3), recipe("grad_cam", cam=cam, target_scale=5.0)
+    expected = engine(row)(x, words)[0]
+    literal = reference_resnet.scores(tower(torch.float32), x.float(), words.float(), row).transpose(1, 2).unflatten(2, GRID)
+    own, found = error(literal, expected), error(engine(row, "float32")(x.float(), words.float())[0], expected)
+    assert found < max(2 * own, 2e-6), f"the reference's own error is {own:.1e}"
+
+
 def test_a_text_that_is_nearly_sure_keeps_its_map_in_float32() -> None:
     x, words = pixels(2, GRID), texts(3)
     # CLIP's own scale
@@ -220,6 +242,8 @@ def test_a_method_of_transformers_is_refused(method: str) -> None:
         ("maskclip", {"position": "bilinear"}, "position means nothing to 'maskclip'"),
         ("itsm", {"unit": True}, "unit means nothing"),
         ("clip_surgery", {"inv_temp": "adaptive"}, "inv_temp must be .* got 'adaptive'"),
+        ("itsm", {"cam": "layer-cam"}, "cam is for what reads 'grad-cam', not 'patches'"),
+        ("grad_cam", {"cam": "layercam"}, "unknown cam 'layercam': did you mean 'layer-cam'"),
         ("grad_cam", {"target": "softmax-of-mean"}, "unknown target on ResNets 'softmax-of-mean'"),
     ],
 )

@@ -75,6 +75,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
 USUAL = {
     "path": "local", "path_blocks": (),
     "reads": "patches", "start": 0, "target": "cosine", "target_scale": "model", "one_head": False, "compares": "projected", "head": None,
+    "cam": "grad-cam",
     "unit": False, "iterations": 0, "inv_temp": None, "rho": None, "bias_std": None,
     "procrustes_weight": 0.0, "cross": None, "cross_blocks": (), "cross_terms": "qk", "cross_weight": 0.0, "gain": 1.0,
     "keep_position": False, "trained": False, "score": "cosine", "reverse": False, "cutoff": 0.0,

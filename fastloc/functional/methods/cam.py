@@ -1,10 +1,10 @@
-"""CAM and Grad-CAM as functions of tensors: maps of a class's position from a classifier's last stage.
+"""CAM, Grad-CAM, Grad-CAM++ and LayerCAM as functions of tensors: maps of a class's position from a classifier's last stage.
 
-Both are maps on the grid of the stage, [B, T, h, w], of all pictures and classes at once; `fastloc.imaging.heatmaps.heatmaps` draws them
-on pictures. On a network of global average pooling and one linear layer they differ by the ReLU and the constant 1 / (h w).
+All are maps on the grid of the stage, [B, T, h, w], of all pictures and classes at once; `fastloc.imaging.heatmaps.heatmaps` draws them
+on pictures. On a network of global average pooling and one linear layer CAM and Grad-CAM differ by the ReLU and the constant 1 / (h w).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastloc.errors import FastlocError
 
-__all__ = ["cam", "grad_cam"]
+__all__ = ["WEIGHINGS", "cam", "grad_cam", "grad_cam_plus_plus", "layer_cam"]
 
 
 def cam(features: Tensor, weight: Tensor, classes: Sequence[int]) -> Tensor:
@@ -46,6 +46,21 @@ def grad_cam(features: Tensor, outputs: Tensor, classes: Sequence[int]) -> Tenso
     Raises:
         FastlocError: tensors that are not these, outputs that do not depend on the features, or an index that is no class.
     """
+    return of_mean(features.detach(), _gradients(features, outputs, classes)).transpose(0, 1)
+
+
+def grad_cam_plus_plus(features: Tensor, outputs: Tensor, classes: Sequence[int]) -> Tensor:
+    """Grad-CAM++, see `of_positive_shares`: [B, T, h, w], not negative; arguments and errors as in `grad_cam`."""
+    return of_positive_shares(features.detach(), _gradients(features, outputs, classes)).transpose(0, 1)
+
+
+def layer_cam(features: Tensor, outputs: Tensor, classes: Sequence[int]) -> Tensor:
+    """LayerCAM, see `of_positions`: [B, T, h, w], not negative; arguments and errors as in `grad_cam`."""
+    return of_positions(features.detach(), _gradients(features, outputs, classes)).transpose(0, 1)
+
+
+def _gradients(features: Tensor, outputs: Tensor, classes: Sequence[int]) -> Tensor:
+    """dy_c/df of T classes, [T, B, K, h, w]; see `grad_cam`."""
     if features.ndim != 4 or outputs.ndim != 2 or len(outputs) != len(features):
         raise FastlocError(f"features and outputs must be [B, K, h, w] and [B, C], got {list(features.shape)} and {list(outputs.shape)}")
     if not outputs.requires_grad or not features.requires_grad:
@@ -56,7 +71,47 @@ def grad_cam(features: Tensor, outputs: Tensor, classes: Sequence[int]) -> Tenso
     (gradients,) = torch.autograd.grad(outputs, features, towards, is_grads_batched=True, allow_unused=True)
     if gradients is None:
         raise FastlocError("the outputs do not depend on the features")
-    return F.relu(torch.einsum("tbk,bkhw->bthw", gradients.mean((3, 4)), features.detach()))
+    return gradients
+
+
+def of_mean(features: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM: ReLU(sum_k a_k f_k), a_k the mean of dy/df_k over positions (Selvaraju et al., ICCV 2017, equations 1 and 2).
+
+    Args:
+        features: f, [B, K, h, w]. gradients: dy/df, [..., B, K, h, w].
+
+    Returns:
+        Maps [..., B, h, w], not negative; so do the other two.
+    """
+    return _weighed(features, gradients.mean((-2, -1)))
+
+
+def of_positive_shares(features: Tensor, gradients: Tensor) -> Tensor:
+    """Grad-CAM++ (Chattopadhay et al., WACV 2018): the weight of a channel is the sum over positions of alpha ReLU(dy/df).
+
+    With g = dy/df and S the sum of f over positions, equation 19 is alpha = g^2 / (2 g^2 + S g^3), which is 1 / (2 + S g) where g is not 0,
+    and positions with g <= 0 add nothing. Features that are not negative, as behind a ReLU, have denominators of at least 2. Those of other
+    layers may have one of 0, whose position adds nothing. The derivative of exp(y), the paper's score, is g times exp(y): the factor of a
+    whole map is left out. Arguments are those of `of_mean`. The map depends on the score's scale, by S g.
+    """
+    rising = F.relu(gradients)
+    below = 2 + features.sum((-2, -1), keepdim=True) * rising
+    return _weighed(features, torch.where(below == 0, 0.0, rising / below).sum((-2, -1)))
+
+
+def of_positions(features: Tensor, gradients: Tensor) -> Tensor:
+    """LayerCAM of one layer: ReLU(sum_k ReLU(dy/df_k) f_k) (Jiang et al., TIP 2021, equations 5 and 6); arguments as in `of_mean`."""
+    return F.relu((F.relu(gradients) * features).sum(-3))
+
+
+def _weighed(features: Tensor, weights: Tensor) -> Tensor:
+    return F.relu(torch.einsum("...bk,bkhw->...bhw", weights, features))
+
+
+# a recipe's `cam` -> maps of a stage and the score's gradient at it
+WEIGHINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "grad-cam": of_mean, "grad-cam++": of_positive_shares, "layer-cam": of_positions,
+}  # fmt: skip
 
 
 def _indices(classes: Sequence[int], count: int, device: torch.device) -> Tensor:
