@@ -93,13 +93,17 @@ def using(*names: str) -> Iterator[None]:
 
 def why_not(name: str, device: torch.device) -> list[str]:
     """Every reason why a variant cannot run on a device on which the shipped kernels run; empty if it can."""
-    variant = VARIANTS[name]
     if device.type == "cpu":
-        return [] if variant.interpreted else [f"Triton's interpreter lacks the instructions of {name}"]
-    capability = torch.cuda.get_device_capability(device)
-    if not variant.oldest <= capability < variant.before:
-        return [f"the compute capability for {name} must be {_range(variant)}, got {'.'.join(map(str, capability))}"]
-    return []
+        return [] if VARIANTS[name].interpreted else [f"Triton's interpreter lacks the instructions of {name}"]
+    return refusals(name, torch.cuda.get_device_capability(device))
+
+
+def refusals(name: str, capability: tuple[int, int]) -> list[str]:
+    """The reasons why a variant does not run on GPUs of a compute capability, (9, 0) for 9.0; empty if it does."""
+    variant = VARIANTS[name]
+    if variant.oldest <= capability < variant.before:
+        return []
+    return [f"the compute capability for {name} must be {_range(variant)}, got {'.'.join(map(str, capability))}"]
 
 
 def _range(variant: Variant) -> str:
