@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from fastloc.kernels.table import OPS, Op
+
+if TYPE_CHECKING:
+    from fastloc.kernels.gate import Case
 
 ATTENTION = (OPS["self_self_step"], OPS["self_self_ensemble"])
 
@@ -89,6 +93,12 @@ def using(*names: str) -> Iterator[None]:
         yield
     finally:
         _chosen.reset(token)
+
+
+def cases(name: str) -> list[tuple[Op, "Case"]]:
+    """The cases of the correctness gate that a variant must pass: those of its ops, and those that it alone takes."""
+    own = ((op, *op.module.CASES, *getattr(op.module, "VARIANT_CASES", {}).get(name, ())) for op in VARIANTS[name].ops)
+    return [(op, case) for op, *found in own for case in found]
 
 
 def why_not(name: str, device: torch.device) -> list[str]:
