@@ -7,7 +7,8 @@
 Wrong is: a kernel that does not compile, spills registers, needs more shared memory than a block can have or leaves its dots to other
 than tensor cores (`compile_gate.broken_rules`), and a record that differs. Machine code is compared only where Triton is of the
 record's version; of a part it is read only where its PTX is not the record's, which halves the time. Compute capability 10.0 is tried
-and recorded, not judged. A head width or dtype of null: the builds ignore it.
+and recorded, not judged. A head width or dtype of null: the builds ignore it. The variants of `fastloc.kernels.variants` are compiled for
+one head width in float16, on the GPUs that they are for; their rows name them, and have no build that is a shipped one.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import torch
 
 from fastloc.kernels.launch import Build, recording
 from fastloc.kernels.table import OPS
-from fastloc.kernels.variants import CONSTANTS
+from fastloc.kernels.variants import CONSTANTS, VARIANTS, refusals, using
 from fastloc.utils.termination import end_with_parent
 
 RECORD = Path(__file__).parent / "records" / "kernel_builds.json"
@@ -39,6 +40,8 @@ HEAD_WIDTHS = (32, 64, 72, 80, 88, 96, 104, 128)
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 JUDGED = (80, 89, 90)
 TRIED = (*JUDGED, 100)
+# of variants, so that compiling them takes a tenth of the time of what is shipped
+VARIANT_WIDTH, VARIANT_DTYPE = 64, "float16"
 ATTENTION = ("self_self_step", "self_self_ensemble", "self_attention")
 Row = dict[str, Any]
 
@@ -51,12 +54,13 @@ class Job(NamedTuple):
     dtype: str
     place: int
     sm: int
+    variant: str = ""
 
 
 @cache
-def recorded(op: str, head_width: int, dtype: str) -> list[Build]:
-    """The builds that an op ships for a head width and dtype."""
-    with recording() as builds:
+def recorded(op: str, head_width: int, dtype: str, variant: str = "") -> list[Build]:
+    """The builds that an op ships for a head width and dtype, or those of a variant in their place."""
+    with using(*filter(None, [variant])), recording() as builds:
         OPS[op].module.builds(head_width, DTYPES[dtype])
     if not builds:
         raise ValueError(f"{op}.builds({head_width}, {dtype}) started no kernel")
@@ -78,7 +82,7 @@ def compiled(job: Job, reuse: bool) -> tuple[Row, list[str]]:
     """A job's row of the record, and which rules it breaks. Runs in a process of its own."""
     from fastloc.kernels.compile_gate import broken_rules, compile_build, specialise
 
-    build = recorded(*job[:3])[job.place]
+    build = recorded(*job[:3], job.variant)[job.place]
     _, constants, _, _ = specialise(build, job.sm)
     names = {build.kernel.arg_names[place]: _plain(value) for (place,), value in constants.items()}
     # what belongs to a variant is not there where it is off
@@ -119,6 +123,26 @@ def jobs_of(ops: Sequence[str], head_widths: Sequence[int], sms: Sequence[int]) 
                 "dtype": None if any_dtype else first.dtype,
             }
             jobs |= {first._replace(sm=sm): {**start, "sm": sm} for sm in sms}
+    return jobs | _variants(ops, head_widths, sms)
+
+
+def _variants(ops: Sequence[str], head_widths: Sequence[int], sms: Sequence[int]) -> dict[Job, Row]:
+    """The builds that a variant changes, on the GPUs that it is for. A build that several of its ops share is noted with the first."""
+    from fastloc.kernels.compile_gate import key
+
+    jobs: dict[Job, Row] = {}
+    for name, sm in product(VARIANTS, sms if VARIANT_WIDTH in head_widths else ()):
+        if refusals(name, divmod(sm, 10)):
+            continue
+        shared = {key(build, sm) for op in VARIANTS[name].ops for build in recorded(op.name, VARIANT_WIDTH, VARIANT_DTYPE)}
+        for op in VARIANTS[name].ops:
+            for place, build in enumerate(recorded(op.name, VARIANT_WIDTH, VARIANT_DTYPE, name)):
+                found = key(build, sm)
+                if found not in shared and op.name in ops:
+                    start: Row = {"op": op.name, "variant": name, "kernel": build.kernel.__name__}
+                    job = Job(op.name, VARIANT_WIDTH, VARIANT_DTYPE, place, sm, name)
+                    jobs[job] = {**start, "head_width": VARIANT_WIDTH, "dtype": VARIANT_DTYPE, "sm": sm}
+                shared.add(found)
     return jobs
 
 
@@ -135,13 +159,15 @@ def compile_all(jobs: dict[Job, Row], processes: int, *, reuse: bool) -> tuple[l
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    return (list(OPS).index(row["op"]), row["head_width"] or 0, row["dtype"] or "", row["sm"], json.dumps(row))
+    return (list(OPS).index(row["op"]), row["head_width"] or 0, row["dtype"] or "", row["sm"], row.get("variant", ""), json.dumps(row))
 
 
 def _title(row: Row) -> str:
     width = f" d={row['head_width']}" if row["head_width"] else ""
     constants = " ".join(f"{name}={value}" for name, value in row["constants"].items())
-    return f"{row['op']}.{row['kernel']}{width} {row['dtype'] or 'any dtype'} sm_{row['sm']} ({constants}, {row['num_warps']} warps)"
+    variant = f" as {row['variant']}" if "variant" in row else ""
+    name = f"{row['op']}.{row['kernel']}{variant}{width} {row['dtype'] or 'any dtype'}"
+    return f"{name} sm_{row['sm']} ({constants}, {row['num_warps']} warps)"
 
 
 def written(rows: Sequence[Row]) -> str:

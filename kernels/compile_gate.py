@@ -30,6 +30,8 @@ from fastloc.kernels.launch import Build
 SHARED_LIMIT = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}
 # tensor core instructions: mma of Ampere, wgmma of Hopper (GMMA), tcgen05 of Blackwell (UTC..MMA)
 _MMA = re.compile(r"(?:H|I|Q|HG|IG|QG|UTC[A-Z]+)MMA")
+# of Hopper's warpgroups, for 16 and for 8 bits
+_WARPGROUPS = {"HGMMA", "QGMMA"}
 # an opcode stands after the address and perhaps a predicate: `/*0010*/ @!P0 MUFU.EX2 R1, R2 ;`
 _OPCODE = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
 _DOT = re.compile(r"tt\.dot(?:_scaled)?\b.*?: tensor<[\dx]+x(\w+)>")
@@ -106,8 +108,8 @@ def broken_rules(compiled: Compiled, sm: int, *, attention: bool = False) -> lis
         problems.append(f"shared memory must be at most {limit} bytes, a block's limit, got {compiled.shared}")
     if compiled.dots and not compiled.mma:
         problems.append(f"dots must use tensor core instructions, got none for {compiled.dots} dots")
-    if compiled.dots and attention and sm == 90 and compiled.mma != "HGMMA":
-        problems.append(f"the tensor core instruction of an attention kernel must be HGMMA, got {compiled.mma or 'none'}")
+    if compiled.dots and attention and sm == 90 and not set(compiled.mma.split("+")) <= _WARPGROUPS:
+        problems.append(f"the tensor core instruction of an attention kernel must be HGMMA or QGMMA, got {compiled.mma or 'none'}")
     return problems
 
 

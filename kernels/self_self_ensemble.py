@@ -223,9 +223,10 @@ def reference(
 
 
 def _case(label: str, batch: int, tokens: int, heads: int, width: int, pick: tuple[int, ...], *, add_v: bool = False, first: int = 1,
-          slot: bool = False, large: bool = False, **options: Any) -> Case:  # fmt: skip
+          slot: bool = False, large: bool = False, kind: torch.dtype = torch.float64, **options: Any) -> Case:  # fmt: skip
     def inputs(generator: torch.Generator) -> dict[str, Any]:
         made = arguments(generator, batch, tokens, heads, width, pick, **options)
+        made["x"] = made["x"].to(kind)
         v = torch.randn(batch, tokens, heads, width, generator=generator, dtype=torch.float64).transpose(1, 2)
         made |= {"v": v, "scale": 1 / (len(pick) + add_v), "add_v": add_v, "first": first}
         if slot:
@@ -250,6 +251,16 @@ CASES = (
     _case("raw N=785 d=64 ViT-B/16 at 448", 2, 785, 12, 64, (2, 1, 0), raw=True, large=True),
     _case("unit N=785 d=64 ViT-B/16 at 448 in a slot", 2, 785, 12, 64, (0, 1, 2), raw=False, slot=True, large=True),
 )
+
+_EIGHT_BITS: dict[str, Any] = {"raw": False, "kind": torch.float8_e4m3fn}
+# what a variant takes and the shipped op does not
+VARIANT_CASES = {
+    "fp8_scores": (
+        _case("8 bits N=65 d=64 three streams", 3, 65, 2, 64, (0, 1, 2), **_EIGHT_BITS),
+        _case("8 bits N=130 d=72 a zero row", 1, 130, 1, 72, (0,), zero=True, add_v=True, **_EIGHT_BITS),
+        _case("8 bits N=785 d=64 ViT-B/16 at 448", 2, 785, 12, 64, (0, 1, 2), large=True, **_EIGHT_BITS),
+    ),
+}
 
 
 def builds(head_width: int, dtype: torch.dtype) -> None:

@@ -243,4 +243,6 @@ def builds(head_width: int, dtype: torch.dtype) -> None:
     x = torch.empty(2, 785, 3, 12, head_width, dtype=dtype, device="meta").permute(0, 2, 3, 1, 4)
     inv_temp = torch.empty(2, 1, 1, device="meta").expand(2, 3, 12)
     p = self_self_step(x, inv_temp, (2, 1, 0), inverse_norms(x, (2, 1, 0)))
-    self_self_step(p, inv_temp, (0, 1, 2))
+    # 8 bits are for the ensemble, after one iteration
+    if p.dtype == dtype:
+        self_self_step(p, inv_temp, (0, 1, 2))

@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from fastloc.kernels.table import OPS, Op
+
+if TYPE_CHECKING:
+    from fastloc.kernels.gate import Case
 
 ATTENTION = (OPS["self_self_step"], OPS["self_self_ensemble"])
 
@@ -91,15 +95,25 @@ def using(*names: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
+def cases(name: str) -> list[tuple[Op, "Case"]]:
+    """The cases of the correctness gate that a variant must pass: those of its ops, and those that it alone takes."""
+    own = ((op, *op.module.CASES, *getattr(op.module, "VARIANT_CASES", {}).get(name, ())) for op in VARIANTS[name].ops)
+    return [(op, case) for op, *found in own for case in found]
+
+
 def why_not(name: str, device: torch.device) -> list[str]:
     """Every reason why a variant cannot run on a device on which the shipped kernels run; empty if it can."""
-    variant = VARIANTS[name]
     if device.type == "cpu":
-        return [] if variant.interpreted else [f"Triton's interpreter lacks the instructions of {name}"]
-    capability = torch.cuda.get_device_capability(device)
-    if not variant.oldest <= capability < variant.before:
-        return [f"the compute capability for {name} must be {_range(variant)}, got {'.'.join(map(str, capability))}"]
-    return []
+        return [] if VARIANTS[name].interpreted else [f"Triton's interpreter lacks the instructions of {name}"]
+    return refusals(name, torch.cuda.get_device_capability(device))
+
+
+def refusals(name: str, capability: tuple[int, int]) -> list[str]:
+    """The reasons why a variant does not run on GPUs of a compute capability, (9, 0) for 9.0; empty if it does."""
+    variant = VARIANTS[name]
+    if variant.oldest <= capability < variant.before:
+        return []
+    return [f"the compute capability for {name} must be {_range(variant)}, got {'.'.join(map(str, capability))}"]
 
 
 def _range(variant: Variant) -> str:

@@ -115,6 +115,30 @@ def cosine(device: torch.device, batch: int, patches: int, width: int, texts: in
                 bytes=batch * patches * (2.0 * width + 4.0 * texts))  # fmt: skip
 
 
+def project_cosine(device: torch.device, batch: int, patches: int, channels: int, width: int, texts: int) -> Case:
+    """The variant of one kernel beside the default's three steps: LayerNorm, product and cosines."""
+    inputs = _several(lambda generator: torch.randn(batch, patches, channels, generator=generator, device=device).half(), device)
+    weight, bias = 1 + torch.randn(channels, device=device) / 4, torch.randn(channels, device=device) / 4
+    rows, projection = (weight.half(), bias.half()), (torch.randn(channels, width, device=device) * channels**-0.5).half()
+    # a text takes two columns, see `fastloc.engine.triton_ops.cosine`
+    words = F.normalize(torch.randn(2 * texts, width, device=device), dim=-1).half()
+    fused = triton_ops.op("project_cosine")
+
+    def apart(norm: Any, cosine: Any, x: Tensor, row: tuple[Tensor, Tensor], product: Tensor, words: Tensor) -> Tensor:
+        found: Tensor = cosine(norm(x, None, *row, 1e-5)[1] @ product, words)
+        return found
+
+    contenders: dict[str, Call] = {
+        "kernel": lambda i: fused(inputs[i % INPUTS], *rows, 1e-5, projection, words),
+        "kernels apart": lambda i: apart(triton_ops.add_norm, triton_ops.cosine, inputs[i % INPUTS], rows, projection, words),
+        "torch": lambda i: apart(op_set.add_norm, readout.cosine, inputs[i % INPUTS], rows, projection, words),
+    }
+    wide = inputs[0].double(), (rows[0].double(), rows[1].double()), projection.double(), words.double()
+    return Case(f"project_cosine B={batch} P={patches} C={channels} E={width} T={texts}", contenders,
+                lambda: apart(op_set.add_norm, readout.cosine, *wide),
+                bytes=batch * patches * (2.0 * channels + 8.0 * texts))  # fmt: skip
+
+
 def heatmap(device: torch.device, texts: int, picture: tuple[int, int], size: int, patch: int, kind: torch.dtype) -> Case:
     geometry = fit(picture, size, patch)
     grid = geometry.grid(patch)
@@ -148,7 +172,7 @@ def cases(device: torch.device, small: bool) -> list[Callable[[], Case]]:
         return [
             lambda: attend(device, 1, (2, 4), 2, 16), lambda: add_norm(device, 1, 5, 32), lambda: quick_gelu(device, 1, 5, 64),
             lambda: cosine(device, 1, 8, 32, 2), lambda: heatmap(device, 1, (24, 32), 32, 8, torch.uint8),
-            lambda: frame_patches(device, (24, 40), 16, 8),
+            lambda: frame_patches(device, (24, 40), 16, 8), lambda: project_cosine(device, 1, 8, 32, 16, 2),
         ]  # fmt: skip
     attends = [
         lambda side=side, batch=batch: attend(device, batch, (side, side), 12, 64)
@@ -159,6 +183,7 @@ def cases(device: torch.device, small: bool) -> list[Callable[[], Case]]:
         *(lambda batch=batch: add_norm(device, batch, 785, 768) for batch in (1, 8)),
         *(lambda batch=batch: quick_gelu(device, batch, 785, 3072) for batch in (1, 8)),
         *(lambda batch=batch: cosine(device, batch, 784, 512, 4) for batch in (1, 8)),
+        *(lambda batch=batch: project_cosine(device, batch, 784, 768, 512, 4) for batch in (1, 8, 32)),
         lambda: heatmap(device, 20, (448, 448), 448, 16, torch.float32), lambda: heatmap(device, 4, (1080, 1920), 448, 16, torch.uint8),
         lambda: frame_patches(device, (1080, 1920), 448, 16),
     ]  # fmt: skip

@@ -52,6 +52,9 @@ CANDIDATES: dict[str, tuple[str, list[Configuration]]] = {
     "add_norm": ("add_norm", _grid(BM=(1, 2, 4), num_warps=(1, 2, 4))),
     "quick_gelu": ("quick_gelu", _grid(BLOCK=(1024, 2048, 4096), num_warps=(4, 8))),
     "cosine": ("cosine", _grid(PATCHES=(16, 32, 64), TEXTS=(16,), CHUNK=(64, 128), num_warps=(2, 4), num_stages=(3,))),
+    "project_cosine": (
+        "project_cosine", _grid(PATCHES=(16, 32, 64), TEXTS=(16,), CHUNK=(64,), WIDTH=(128, 256), num_warps=(4, 8), num_stages=(2,)),
+    ),
     "inverse_norms": ("inverse_norms", _grid(BM=(32, 64, 128), num_warps=(2, 4))),
     "heatmap": ("heatmap", _grid(COLUMNS=(128, 256, 512), num_warps=(1, 2, 4))),
     "frames, first pass": ("frame_patches", _grid(BN=(128, 256, 512, 1024), num_warps=(4,))),
@@ -111,6 +114,9 @@ def _arguments(kernel: str, device: torch.device, batch: int, side: int, heads: 
         return (drawn(batch, tokens, 4 * channels),), {}
     if kernel == "cosine":
         return (drawn(batch, side * side, 64 if small else 512), drawn(8, 64 if small else 512)), {}
+    if kernel == "project_cosine":
+        row, width = drawn(channels), 64 if small else 512
+        return (drawn(batch, side * side, channels), row, row, 1e-5, drawn(channels, width), drawn(8, width)), {}
     picture, size, patch = ((24, 40), 16, 8) if small else ((1080, 1920), 448, 16)
     geometry = fit(picture, size, patch)
     if kernel == "heatmap":

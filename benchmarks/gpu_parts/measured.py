@@ -42,6 +42,11 @@ def _speed(row: Row) -> Row:
     return {**fields, "contender": "official" if compiled else name, "compiled": True if compiled else None}
 
 
+def _variants(row: Row) -> Row | None:
+    # a check of a kernel's variant is no measurement
+    return _speed(row) if "contender" in row else None
+
+
 def _methods(row: Row) -> Row:
     # each alone: an engine's call after another of its own
     wrong = {"failed": row.get("failed") or "; ".join(row["problems"])} if row.get("problems") else {}
@@ -78,7 +83,7 @@ def _exported(row: Row) -> Row | None:
 
 # part -> what it calls something else than the schema, of a row; None for a row that is no measurement
 PARTS: dict[str, Callable[[Row], Row | None]] = {
-    "device": _device, "methods": _methods, "speed": _speed, "compiled": _speed, "variants": _speed,
+    "device": _device, "methods": _methods, "speed": _speed, "compiled": _speed, "variants": _variants,
     "kernels": _kernels, "frames": _frames, "video": _frames,
     "exported": _exported,
 }  # fmt: skip

@@ -1,4 +1,6 @@
-"""The default plan with one field changed at a time, end to end: what each choice is worth. ViT-B/16 at 448, GEM.
+"""The default plan with one field changed, or one variant of a kernel on, at a time, end to end. ViT-B/16 at 448, GEM.
+
+Variants of kernels are checked first, see `kernel_variants`; a wrong one is not timed.
 
 All plans of a batch take turns within one process; each row is a plan's time and its difference from the default's, in microseconds.
 """
@@ -6,7 +8,7 @@ All plans of a batch take turns within one process; each row is a plan's time an
 from collections.abc import Callable
 
 from fastloc.recipes import RECIPES
-from gpu_parts import models, speed
+from gpu_parts import kernel_variants, models, speed
 from gpu_parts.job import Job, Row
 from gpu_parts.parity import OVERRIDES
 
@@ -18,6 +20,7 @@ LEFT_OUT = ("bmm",)
 def run(job: Job) -> None:
     models.strict()
     small = job.quick or not job.cuda
+    kernel_variants.check(job)
     for place, batch in enumerate(BATCHES[:1] if small else BATCHES):
         config = ("tiny", 32, batch) if small else (MODEL, SIZE, batch)
         name = speed.title(config)
@@ -25,7 +28,7 @@ def run(job: Job) -> None:
             continue
         # sampled for half of what is left to this batch: warming up takes the rest
         seconds = 0.1 if small else job.left() / (len(BATCHES) - place) / 2
-        speed.measure(job, config, seconds, plans(job, config))
+        speed.measure(job, config, seconds, {**plans(job, config), **kernel_variants.contenders(job, config)})
 
 
 def plans(job: Job, config: speed.Config) -> dict[str, Callable[[], speed.Made]]:
@@ -67,4 +70,4 @@ def lines(record: Row) -> list[str]:
         differences = [(ms.get((config, name)), ms.get((config, "default"))) for config in configs]
         lines.append(f"{name:26}" + "".join(speed.number(1000 * (a - b) if a and b else None, "+16.1f") for a, b in differences))
     failed = [f"{row['contender']} at {row['config']}: {row['failed'][:100]}" for row in record["rows"] if row.get("failed")]
-    return [*lines, *failed[:4]]
+    return [*lines, *failed[:4], *kernel_variants.lines(record)]

@@ -4,6 +4,7 @@ import contextlib
 import time
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from fastloc.bench.peers import protocol
 from fastloc.engine import devices
 from fastloc.functional.frame_patches import frame_tables
 from fastloc.imaging.geometry import fit
+from fastloc.kernels import gate as kernels_gate
+from fastloc.kernels import variants as switches
 from fastloc.recipes import RECIPES
 from fastloc.utils import hardware
-from gpu_parts import compiled, fleet, frames, job, kernel_cases, methods, models, parity, speed, variants
+from gpu_parts import compiled, fleet, frames, job, kernel_cases, kernel_variants, measured, methods, models, parity, speed, variants
 from pretended_gpu import NAME, pretended_gpu
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -62,6 +65,8 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     monkeypatch.setattr(methods, "CONFIG", ("B/16", 32, 1))
     monkeypatch.setattr(variants, "SIZE", 32)
     monkeypatch.setattr(variants, "BATCHES", (1,))
+    # large cases take a CPU minutes
+    monkeypatch.setattr(kernel_variants, "LARGE", 0)
     monkeypatch.setattr(frames, "QUICK", {"1080p": (24, 40)})
     monkeypatch.setattr(fleet, "spread", inline)
     # a CPU has one back end
@@ -95,6 +100,33 @@ def test_the_first_parts_say_what_is_right_and_what_it_costs(on_a_gpu: torch.dev
     assert printed[0].startswith("self_self_step: 2 good, 0 bad, 0 skipped") and len(printed) == len(gate_ops()) + 3
     assert [row["method"] for row in one.rows] == ["gem", "itsm", methods.order()[2]] and one.rows[0]["plan"]["attention"] == "triton"
     assert all(0 < row["distance"] <= row["within"] and row["ms"] > 0 for row in one.rows)
+
+
+@pytest.mark.slow("every variant of the kernels")
+def test_a_wrong_variant_is_not_timed(on_a_gpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each variant that a GPU of 9.0 runs is checked, then timed beside the default plan; the reason stands where it is not."""
+    shipped = kernels_gate.check
+
+    def check(op: Any, case: Any, dtype: torch.dtype, device: torch.device) -> Any:
+        verdict = shipped(op, case, dtype, device)
+        wrong = switches.on("three_accumulators") and case.label.startswith("unit N=65")
+        return replace(verdict, problems=("error 1 is over 0",)) if wrong else verdict
+
+    monkeypatch.setattr(kernels_gate, "check", check)
+    monkeypatch.setattr(variants, "plans", lambda one, config: {"default": lambda: speed.ours(one, config, "gem", {}, "")})
+    one = the_job("variants", tmp_path, on_a_gpu, quick=False)
+    variants.run(one)
+    names = {name for name in switches.VARIANTS if name != "warp_specialised"}
+    assert {row["variant"] for row in one.rows if "case" in row} == names
+    rows = {row["contender"].removeprefix("kernel "): row for row in one.rows if "contender" in row}
+    assert set(rows) == {"default", *names}
+    assert rows["three_accumulators"]["failed"].endswith("not timed: self_self_ensemble · unit N=65 d=64 three streams: error 1 is over 0")
+    assert all(rows[name]["ms"] > 0 and rows[name]["error"] < 1e-2 for name in names - {"three_accumulators"})
+    assert "1 bad" in variants.lines({"rows": one.rows})[-2]
+    # what the part did not reach is not timed either
+    one.rows = [row for row in one.rows if row.get("variant") != "project_cosine"]
+    assert kernel_variants.problem(one, "project_cosine").startswith("not checked: project_cosine")
+    assert len(measured.measurements({"part": "variants", **one.head, "rows": one.rows})) == len(rows)
 
 
 def gate_ops() -> list[str]:

@@ -175,7 +175,7 @@ def test_every_case_of_kernels_can_be_made() -> None:
         case = make()
         assert case.exact is not None
         expected = case.exact()
-        others = {name: call for name, call in case.contenders.items() if name not in ("kernel", "kernels")}
+        others = {name: call for name, call in case.contenders.items() if not name.startswith("kernel")}
         assert others and (case.flops > 0) != (case.bytes > 0), case.label
         for name, call in others.items():
             found = call(0)

@@ -245,7 +245,9 @@ def test_the_command_runs_parts_in_processes_of_their_own(tmp_path: Path) -> Non
     assert sorted(each.name for each in (tmp_path / "gpu").iterdir()) == ["device.json", "variants.json"]
     record = job.read(tmp_path / "gpu" / "variants.json")
     assert record is not None and record["commit"] == "c"
-    assert {"default", "projection=joint"} <= {row["contender"] for row in record["rows"]}
+    (check,) = [row for row in record["rows"] if "case" in row]
+    assert check["variant"] == "project_cosine" and check["problems"] == [] and 0 < check["error"] <= check["allowed"]
+    assert {"default", "projection=joint"} <= {row["contender"] for row in record["rows"] if row is not check}
     assert "-- variants" in found.stdout and found.stdout.rstrip().splitlines()[-2] == "good"
     # what was measured is in the rows of the bench, and is compared with the ceilings that were measured before
     rows = schema.read(tmp_path)

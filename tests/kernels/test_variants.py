@@ -16,10 +16,9 @@ from fastloc.kernels.table import Op
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TRIED = [
     pytest.param(name, op, case, id=f"{name}-{op.name}-{case.label}")
-    for name, variant in variants.VARIANTS.items()
+    for name in variants.VARIANTS
     if not variants.why_not(name, DEVICE)
-    for op in variant.ops
-    for case in op.module.CASES
+    for op, case in variants.cases(name)
     if not case.large or DEVICE.type == "cuda"
 ]
 
@@ -38,8 +37,8 @@ def test_switches_hold_inside_only() -> None:
 @pytest.mark.slow("every case of every variant in the interpreter")
 @pytest.mark.parametrize(("name", "op", "case"), TRIED)
 def test_a_variant_passes_the_gate_in_half_precision(name: str, op: Op, case: Case) -> None:
-    if name == "fp8_scores" and op.name == "self_self_step":
-        pytest.skip("its output is rounded to 8 bits, which the gate's limits for float16 are not for")
+    if name == "fp8_scores" and op.name == "self_self_step" and DEVICE.type == "cpu":
+        pytest.skip("Triton's interpreter rounds to float8_e4m3fn wrongly, see test_fp8_scores")
     with variants.using(name):
         verdict = check(op, case, torch.float16, DEVICE)
     assert verdict.good, verdict
