@@ -28,10 +28,10 @@ RUN = (
     r"(xlm-roberta-(base|large)|roberta|mt5-(base|xl))-ViT-(B-32|H-14)", r"nllb-clip-(base|large)(-siglip)?",
     r"coca_(base|roberta-ViT-B-32|ViT-B-32|ViT-L-14)",
     r"ViT-(B|L|SO400M|gopt)-\d+-SigLIP2?(-i18n)?(-\d+)?", r"PE-Core-(T|S|B|L|bigG)-\d+(-\d+)?", r"EVA0[12]-(g|B|L|E)-\d+(-plus|-336)?",
-    r"MobileCLIP2?-(B|L-14)", r"ViTamin-(S|B|L|L2|XL)(-LTT|-\d+)?", r"vit_medium_patch16_gap_256", r"convnext_\w+",
+    r"MobileCLIP2?-(B|L-14|S\d)", r"ViTamin-(S|B|L|L2|XL)(-LTT|-\d+)?", r"vit_medium_patch16_gap_256", r"convnext_\w+",
     r"swin_base_patch4_window7_224",
 )  # fmt: skip
-REFUSED = (r"MobileCLIP2?-S\d", r"vit_relpos_medium_patch16_cls_224")
+REFUSED = (r"vit_relpos_medium_patch16_cls_224",)
 
 
 def test_every_name_was_decided_on() -> None:

@@ -17,7 +17,7 @@ from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights, folded
 from fastloc.errors import ModelError, RecipeError, unknown
 from fastloc.functional import vjp
-from fastloc.functional.hierarchical import convnext, swin
+from fastloc.functional.hierarchical import convnext, fastvit, swin
 from fastloc.functional.hierarchical.cells import cells, embedding, head_gradient, rows_of
 from fastloc.functional.output import Output
 from fastloc.functional.target import at_unit_embedding
@@ -27,9 +27,9 @@ from fastloc.recipes import recipe as named
 __all__ = ["FORMS", "TARGETS", "Form", "Prepared", "check", "check_pixels", "encode", "features", "forward", "prepare", "relevance"]
 
 # (trunk, pixels) -> the maps of all stages, the last one the head's, by the families of `fastloc.checkpoints.hierarchical.families`
-STAGES: dict[str, Callable[[Any, Tensor], list[Tensor]]] = {"ConvNeXt": convnext.stages, "Swin": swin.stages}
+STAGES: dict[str, Callable[[Any, Tensor], list[Tensor]]] = {"ConvNeXt": convnext.stages, "FastViT": fastvit.stages, "Swin": swin.stages}
 # the last one alone, without the memory of the others
-LAST: dict[str, Callable[[Any, Tensor], Tensor]] = {"ConvNeXt": convnext.last, "Swin": swin.last}
+LAST: dict[str, Callable[[Any, Tensor], Tensor]] = {"ConvNeXt": convnext.last, "FastViT": fastvit.last, "Swin": swin.last}
 # the targets that Grad-CAM differentiates here: those of the recipe's that score the image embedding
 TARGETS = ("cosine", "logit", "softmax")
 # the fields that any method may change
