@@ -150,6 +150,14 @@ def test_lines_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert sorted(line for _, line in lines.seen) == [2, 3] and sorted(line for _, line in lines.known) == [2, 3, 4]
 
 
+@pytest.mark.slow("imports every parser", quick=1)
+@pytest.mark.parametrize("name", TARGETS)
+def test_seeds_are_accepted(name: str, tmp_path: Path) -> None:
+    """Mutations of what is refused at once would reach little."""
+    for seed in TARGETS[name].seeds():
+        TARGETS[name].run(seed, tmp_path)
+
+
 @pytest.mark.slow("a minute of all targets")
 @needs_fork
 def test_all_targets() -> None:

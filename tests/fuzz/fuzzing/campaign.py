@@ -44,7 +44,7 @@ class Process:
         self.folder.cleanup()
 
     def run(self, content: bytes) -> Outcome:
-        """How an input ends: also "hang" after HANG seconds, and "died" for a child that is gone."""
+        """The end of one input: also "hang" after HANG seconds, and "died" for a child that is gone."""
         try:
             self._link.send(("run", content))
             if self._link.poll(HANG):

@@ -1,4 +1,4 @@
-"""The child of one target: it runs input after input, measures each, and says how it ended."""
+"""The child of one target: it runs input after input, measures each, and tells its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEBI = 1 << 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one input ended.
+    """The end of one input.
 
     Attributes:
         kind: "ok", "refused", or the fault: "raw", "lines", "memory", "flood", "hang", "died"
