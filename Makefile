@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint web kernels docs docs-serve tables records quality peers goldens lock sbom clean
+.PHONY: help demo test test-all fuzz lint web kernels docs docs-serve tables records quality peers goldens lock sbom clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -39,6 +39,11 @@ test: lint ## lint, type check, run the quick tests
 
 test-all: $(VENV)/.stamp ## run the slow tests, which `make test` leaves out
 	@$(PYTEST) -m slow
+
+# seconds for all parsers together; `make SECONDS=3600 fuzz` for an hour
+SECONDS ?= 60
+fuzz: $(VENV)/.stamp ## damaged inputs for every parser of untrusted bytes
+	@$(PY) tests/fuzz/run.py --seconds $(SECONDS)
 
 lint: $(VENV)/.stamp ## lint and type check
 	@$(RUN) ruff check --quiet .

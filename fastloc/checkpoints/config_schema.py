@@ -18,7 +18,7 @@ from fastloc.imaging.preprocess import INTERPOLATIONS
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes.presence import Calibration
 from fastloc.text.cleaning import CLEANERS
-from fastloc.utils.schema import convert, count, number, one_of, shown
+from fastloc.utils.schema import convert, count, number, one_line, one_of, shown
 
 __all__ = ["check", "outline", "parameters", "tokenizer_arguments"]
 
@@ -41,6 +41,18 @@ class _Outline:
     embed_dim: Any
     vision_cfg: dict[str, Any]
     text_cfg: dict[str, Any]
+
+
+@dataclass
+class _Names:
+    """The names in `vision_cfg` that determine the kind of tower."""
+
+    timm_model_name: str | None = None
+    timm_pool: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("timm_model_name", "timm_pool"):
+            one_line(name, getattr(self, name) or "", 200)
 
 
 def _check_layers(norm: Mapping[str, float] | None, activation: Mapping[str, str] | None) -> None:
@@ -216,7 +228,9 @@ class _TokenizerArguments:
 def outline(config: object, name: str) -> dict[str, Any]:
     """A configuration with its three parts. Raises ModelError for anything else; `name` is the file's."""
     damaged = f"model configuration {name!r} is damaged"
-    convert(config, _Outline, damaged)
+    found = convert(config, _Outline, damaged)
+    # the names by which the kind of a tower is looked up
+    convert(found.vision_cfg, _Names, f"{damaged}: vision_cfg")
     if not isinstance(config, dict):
         raise ModelError(f"{damaged} (model_cfg must be an object, got {type(config).__name__})")
     return config

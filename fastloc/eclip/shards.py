@@ -1,12 +1,13 @@
 """WebDataset shards: tar files in which the files of one sample follow one another and share their name up to the first dot."""
 
+import mmap
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastloc.errors import FastlocError
-from fastloc.utils.schema import decode, first_line
+from fastloc.utils.schema import decode, first_line, shown
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 TEXTS = ("txt", "json")
@@ -63,15 +64,20 @@ def _captions(key: str, files: dict[str, Callable[[], bytes]]) -> list[str]:
 
 def _members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     try:
-        with tarfile.open(path, "r:") as archive:
+        # a read of a map is no longer than the file, whatever size a header says
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view, _tar(view) as archive:
             places = [(each.name, each.offset_data, each.size) for each in archive if each.isfile()]
         whole = path.stat().st_size
     except (OSError, tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         raise FastlocError(f"shard {str(path)!r} must be an uncompressed tar file, got another ({first_line(error)})") from error
     for name, offset, size in places:
         if not 0 <= offset <= offset + size <= whole:
-            raise FastlocError(f"shard {str(path)!r} ends within {name}")
+            raise FastlocError(f"shard {str(path)!r} ends within {shown(name)}")
         yield name, _reader(path, name, offset, size)
+
+
+def _tar(view: mmap.mmap) -> tarfile.TarFile:
+    return tarfile.TarFile(fileobj=view)
 
 
 def _reader(path: Path, name: str, offset: int, size: int) -> Callable[[], bytes]:
@@ -80,7 +86,7 @@ def _reader(path: Path, name: str, offset: int, size: int) -> Callable[[], bytes
             file.seek(offset)
             content = file.read(size)
         if len(content) != size:
-            raise FastlocError(f"shard {str(path)!r} ends within {name}")
+            raise FastlocError(f"shard {str(path)!r} ends within {shown(name)}")
         return content
 
     return read

@@ -242,7 +242,7 @@ async def _farewell(socket: WebSocket, message: str, code: int) -> None:
 
 
 async def _file(request: Request) -> Response:
-    path = PAGE / (request.url.path.strip("/") or "index.html")
+    path = PAGE / (request.scope["path"].strip("/") or "index.html")
     return FileResponse(path, media_type=TYPES[path.suffix]) if path.is_file() else PlainTextResponse("no such file", 404)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from fastloc.errors import ModelError
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime.shape_profiles import inputs_of
+from fastloc.utils.schema import shown
 
 __all__ = ["check_graph"]
 
@@ -20,11 +21,12 @@ def check_graph(path: Path, manifest: Manifest, inputs: Mapping[str, Kind], outp
     """Raise ModelError unless the graph of a file has the inputs and outputs that its metadata names."""
     declared = inputs_of(manifest)
     if set(inputs) != set(declared):
-        raise ModelError(f"{path}: its graph must have the inputs {sorted(declared)} of its metadata, got {sorted(inputs)}")
+        raise ModelError(f"{path}: its graph must have the inputs {sorted(declared)} of its metadata, got {shown(sorted(inputs))}")
     for name, (dtype, shape) in declared.items():
         kind, sides = inputs[name]
         if kind != dtype or len(sides) != len(shape) or any(_differ(*pair) for pair in zip(sides, shape, strict=True)):
-            raise ModelError(f"{path}: its graph's input {name!r} must be {dtype} {list(shape)}, as declared, got {kind} {list(sides)}")
+            got = f"{kind} {shown(list(sides))}"
+            raise ModelError(f"{path}: its graph's input {name!r} must be {dtype} {list(shape)}, as declared, got {got}")
     for name in manifest.outputs:
         axes, kind = (3, "uint8") if name == "labels" else (2 if name in ("scores", "background") else 4, "float32")
         if name not in outputs or outputs[name][0] != kind or len(outputs[name][1]) not in (0, axes):

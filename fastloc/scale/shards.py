@@ -117,15 +117,20 @@ def parts(folder: Path) -> list[Path]:
 
 
 def _part(path: Path) -> _Part | None:
-    """The origin of a shard's file; None where there is none, or half of one."""
+    """The origin of a shard's file; None where there is none, or half of one. Raises FastlocError for one that may not be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         metadata: Mapping[bytes, bytes] = pq.read_schema(path).metadata or {}
         shard = decode(metadata[KEY.encode()], _Holder, str(path)).shard
-    except (FileNotFoundError, KeyError, FastlocError, pa.ArrowInvalid):
+    except (FileNotFoundError, KeyError, FastlocError, pa.ArrowException):
         return None
+    except OSError as error:
+        # the system's errors have a number; pyarrow raises this class for damage too
+        if error.errno is None:
+            return None
+        raise FastlocError(f"{path}: cannot be read ({error.strerror})") from error
     return shard if shard.format == FORMAT else None
 
 

@@ -145,7 +145,9 @@ async def _docs(request: Request) -> Response:
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    return JSONResponse({"error": f"{request.method} {request.url.path[:200]}: {error.detail}"}, error.status_code, headers=error.headers)
+    # not its url, which does not exist for a query that is not UTF-8
+    path = request.scope["path"][:200]
+    return JSONResponse({"error": f"{request.method} {path}: {error.detail}"}, error.status_code, headers=error.headers)
 
 
 async def _refused(request: Request, error: FastlocError) -> Response:

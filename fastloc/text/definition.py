@@ -61,7 +61,16 @@ class _Part:
     pretokenizers: tuple[_Part, ...] = ()
     processors: tuple[_Part, ...] = ()
     single: tuple[dict[str, Any], ...] = ()
+    pair: tuple[dict[str, Any], ...] = ()
     special_tokens: dict[str, _Special] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for piece in (*self.single, *self.pair):
+            token = piece.get("SpecialToken")
+            name = token.get("id") if isinstance(token, dict) else None
+            # the library looks it up only when it meets a text, and panics
+            if isinstance(name, str) and name not in self.special_tokens:
+                raise FastlocError(f"pieces around a text must be among special_tokens, got {shown(name)}")
 
     def every(self) -> Iterator[_Part]:
         """This part and the parts inside it."""

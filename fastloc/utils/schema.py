@@ -24,6 +24,8 @@ __all__ = [
 T = TypeVar("T")
 # of one JSON text; a manifest with its golden has 1 MB at most, a table of temperatures 0.1 MB
 JSON_BYTES = 16 << 20
+# of one read of a file
+PART = 1 << 24
 # characters of a value that a message shows, and of what a library says
 SHOWN, LINE = 60, 300
 # msgspec's messages; compiled by the first of them
@@ -88,7 +90,11 @@ def read_file(path: Path, name: str, limit: int | None = None, error: type[Fastl
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise error(f"{name} cannot be read: it is not a file")
         with path.open("rb") as file:
-            content = file.read(most + 1)
+            # in parts: a whole read takes as many bytes as it asks for, before it knows how many there are
+            parts: list[bytes] = []
+            while (left := most + 1 - sum(map(len, parts))) > 0 and (part := file.read(min(left, PART))):
+                parts.append(part)
+            content = b"".join(parts)
     except FastlocError:
         raise
     except (OSError, ValueError) as raised:

@@ -149,7 +149,7 @@ class Guard:
         origin = connection.headers.get("origin", "")
         if connection.scope.get("method") == "POST" and origin and origin.partition("://")[2] != host:
             return self.pages.refusal(403, "Another page may not speak to this server", "The request's Origin is not its Host.")
-        if connection.scope["type"] == "http" and connection.url.path == "/" and "token" in connection.query_params:
+        if connection.scope["type"] == "http" and connection.scope["path"] == "/" and "token" in connection.query_params:
             return self._wrong(connection, connection.query_params["token"]) or self._sign_in()
         if connection.scope["path"] in self.open_paths or self.rules.signed_in(connection):
             return None

@@ -56,6 +56,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 
 FIELDS: dict[str, tuple[object, str]] = {
+    "model_cfg.vision_cfg.timm_model_name": (["x"], "vision_cfg (timm_model_name must be str | null, got array)"),
+    "model_cfg.vision_cfg.timm_pool": (1, "vision_cfg (timm_pool must be str | null, got int)"),
     "model_cfg": ([], "(it must be object, got array)"),
     "model_cfg.embed_dim": ("192", "model_cfg (embed_dim must be int, got str)"),
     "model_cfg.vision_cfg": (None, "(vision_cfg must be object, got null)"),

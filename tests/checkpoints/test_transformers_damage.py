@@ -170,7 +170,8 @@ def test_weights_of_another_class(name: str, other: str, message: str, tmp_path:
         ({}, "weight_map must be an object of names, got {}"), ([], "weight_map must be an object of names, got []"),
         ({"a": "../model.safetensors"}, "a file must be a .safetensors or .bin beside it, got '../model.safetensors'"),
         ({"a": "config.json"}, "a file must be a .safetensors or .bin beside it, got 'config.json'"),
-        ({"a": 3}, "beside it, got 3"), ({"a": "model-00007-of-00009.safetensors"}, "does not exist"),
+        ({"a": 3}, "beside it, got 3"),
+        ({"a": ["b"]}, "beside it, got ['b']"), ({"a": "model-00007-of-00009.safetensors"}, "does not exist"),
     ],
 )  # fmt: skip
 def test_an_index_of_weights(table: object, message: str, tmp_path: Path):

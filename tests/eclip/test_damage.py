@@ -98,5 +98,5 @@ def test_a_member_that_is_larger_than_its_shard(tmp_path: Path) -> None:
     member = tarfile.TarInfo("0.png")
     member.size = 1 << 40
     (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
-    with pytest.raises(FastlocError, match=r"a\.tar' (ends within 0\.png|must be an uncompressed tar file)"):
+    with pytest.raises(FastlocError, match=r"a\.tar' (ends within '0\.png'|must be an uncompressed tar file)"):
         list(read_shards([tmp_path / "a.tar"], lambda why, name: None))

@@ -1,5 +1,6 @@
 """Access to the live page: origins, hosts and tokens, and the restrictions in its answers' headers."""
 
+import asyncio
 import hmac
 import re
 import sys
@@ -16,8 +17,9 @@ pytest.importorskip("websockets")
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from fastloc.cli.live import url
+from fastloc.live import guard_pages
 from fastloc.web_server.attempts import Attempts
-from fastloc.web_server.security import Rules, rules
+from fastloc.web_server.security import Guard, Rules, rules
 from live_client import HOST, ORIGIN, Bright, live_of
 from live_fixtures import bright_fixture  # noqa: F401
 
@@ -257,3 +259,26 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
         found = [link for link in re.findall(r"(?:https?:)?//[\w.-]+\.\w+", content) if "www.w3.org" not in link]
         assert not found, f"{path.name} names {found}"
         assert " style=" not in content and "onclick" not in content and "innerHTML" not in content
+
+
+@pytest.mark.parametrize(("path", "query", "token", "status"), [("/state", b"\x80", "", 200), ("/", b"token=\xff", "abcdefghijkl", 401)])
+def test_a_query_that_is_not_utf_8_is_answered(path: str, query: bytes, token: str, status: int) -> None:
+    """Its bytes as they come in; a test client would escape them."""
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    scope = {
+        "type": "http", "method": "GET", "path": path, "query_string": query, "headers": [(b"host", b"localhost")], "scheme": "http",
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
+    }  # fmt: skip
+    guard: Any = Guard(app, Rules(("localhost",), False, token), guard_pages)  # type: ignore[arg-type]
+    asyncio.run(guard(scope, receive, send))
+    assert sent[0]["status"] == status

@@ -1,6 +1,7 @@
 """Sources of a batch: every kind lists the same pictures under its keys, and an unusable one raises an error of one line."""
 
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,22 @@ def test_what_cannot_be_listed_is_refused_in_one_line(folder: Path, source: str,
 def test_a_picture_whose_store_has_lost_it_is_an_error_of_its_own() -> None:
     with pytest.raises(ImageError, match=r"memory://bucket/gone\.png: cannot be read"):
         content(Item("gone.png", "memory://bucket/gone.png"))
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 66])
+def test_a_tar_reserves_no_more_than_it_has(tmp_path: Path, size: int) -> None:
+    """A header of a long name that says to be a terabyte, or more than a read can ask for."""
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = b"L", size
+    whole = tarfile.TarInfo("a.png")
+    whole.size = 3
+    blocks = whole.tobuf(tarfile.GNU_FORMAT) + b"abc".ljust(512, b"\0")
+    (tmp_path / "a.tar").write_bytes(blocks + name.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    tracemalloc.start()
+    try:
+        found = list(items([str(tmp_path / "a.tar")]))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+    assert content(found[0]) == b"abc" and len(found) == 2
+    assert "is a damaged tar" in found[1].fault and found[1].fault.isprintable()

@@ -111,3 +111,15 @@ def test_a_panic_of_the_library_is_one_line(error: BaseException) -> None:
 def test_an_interruption_is_none() -> None:
     error = KeyboardInterrupt()
     assert tokenizer._failed(error, "x") is error
+
+
+def test_pieces_are_special_tokens(small: dict[str, Any]) -> None:
+    """The library looks them up when it meets the first text, and prints a stack where one is not there."""
+    pieces = [{"SpecialToken": {"id": "<x>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    special = {"<x>": {"id": "<x>", "ids": [1], "tokens": ["<x>"]}}
+    part = {"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": special}
+    check(json.dumps(small | {"post_processor": part}), CONTEXT, "f", LIMIT)
+    for key in ("single", "pair"):
+        bad = part | {"single": [], "pair": [], key: pieces, "special_tokens": {}}
+        with pytest.raises(ModelError, match="pieces around a text must be among special_tokens, got '<x>'"):
+            check(json.dumps(small | {"post_processor": bad}), CONTEXT, "f", LIMIT)

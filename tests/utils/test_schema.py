@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,3 +144,20 @@ print(OnnxLocalizer(threads=1)(picture, "cat").points()[0].x > 0, Temperatures.l
 def test_what_came_with_fastloc_is_read_without_msgspec() -> None:
     done = subprocess.run([sys.executable, "-c", SHIPPED], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.split() == ["True", "3"], done.stderr
+
+
+def test_a_limit_is_no_reservation(tmp_path: Path) -> None:
+    """Of a small file with a large limit no more is taken than it has."""
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\xef\xbb\xbf{}")
+    tracemalloc.start()
+    try:
+        assert schema.read_file(path, "a", 1 << 34) == b"{}"
+        assert tracemalloc.get_traced_memory()[1] < 2 * schema.PART
+    finally:
+        tracemalloc.stop()
+    # a file of several parts comes whole, and its last byte counts
+    path.write_bytes(bytes(range(256)) * (2 * schema.PART // 256) + b"!")
+    assert schema.read_file(path, "a", 2 * schema.PART + 1) == path.read_bytes()
+    with pytest.raises(ModelError, match="a \\(it must have at most"):
+        schema.read_file(path, "a", 2 * schema.PART)

@@ -90,14 +90,13 @@ def shards(file: Path) -> list[str]:
     table = _json(file, "index of weights").get("weight_map")
     if not isinstance(table, dict) or not table:
         raise ModelError(f"index of weights {str(file)!r} is damaged (weight_map must be an object of names, got {shown(table)})")
-    names = list(dict.fromkeys(table.values()))
-    for name in names:
+    for name in table.values():
         # a path could read another folder's files
         if not isinstance(name, str) or Path(name).name != name or "\\" in name or not name.endswith((".safetensors", ".bin")):
             raise ModelError(
                 f"index of weights {str(file)!r} is damaged (a file must be a .safetensors or .bin beside it, got {shown(name)})"
             )
-    return names
+    return list(dict.fromkeys(table.values()))
 
 
 def _with_scale(content: Mapping[str, Any], config: dict[str, Any]) -> dict[str, Any]:
