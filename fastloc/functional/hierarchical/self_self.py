@@ -55,19 +55,32 @@ def attention_blocks(trunk: Trunk) -> tuple[AttentionBlock, ...]:
 
 def check(recipe: Recipe, trunk: Trunk) -> None:
     """Raise RecipeError for a recipe that is no local path, or that changes more blocks than the last stage has."""
-    count = len(attention_blocks(trunk))
+    if reason := why_not(recipe):
+        raise RecipeError(reason)
+    check_blocks(recipe, len(attention_blocks(trunk)))
+
+
+def check_blocks(recipe: Recipe, count: int) -> None:
+    """Raise RecipeError for a recipe that changes more blocks than the `count` of the last stage."""
     if recipe.blocks > count:
         raise RecipeError(
             f"blocks of {recipe.name!r} on a FastViT must be at most the {count} of its last stage, got {recipe.blocks}; "
             f"give blocks={count}"
         )
+
+
+def why_not(recipe: Recipe) -> str | None:
+    """The reason why a recipe is no local path of a FastViT, whatever its number of blocks; None if it is one."""
     if recipe.reads != "patches" or recipe.path != "local":
-        raise RecipeError(f"method {recipe.name!r} is one of plain transformers: it reads more of them than a local path does")
+        return f"method {recipe.name!r} is one of plain transformers: it reads more of them than a local path does"
     if recipe.crosses:
-        raise RecipeError(f"method {recipe.name!r} reads middle blocks' attention, and those of a FastViT are convolutions on other grids")
+        return f"method {recipe.name!r} reads middle blocks' attention, and those of a FastViT are convolutions on other grids"
+    if recipe.rho is not None and recipe.inv_temp != "matched":
+        return f"method {recipe.name!r} takes temperatures that are measured for plain transformers"
     for field, reason in _ONLY_ELSEWHERE.items():
         if getattr(recipe, field):
-            raise RecipeError(f"{field} of {recipe.name!r} means nothing on a FastViT: {reason}")
+            return f"{field} of {recipe.name!r} means nothing on a FastViT: {reason}"
+    return None
 
 
 def prepare(trunk: Trunk, recipe: Recipe, gate: str = "encoder") -> Prepared:
