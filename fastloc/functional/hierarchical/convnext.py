@@ -44,7 +44,7 @@ def _step(x: Tensor, stage: Stage, *, first: bool) -> Tensor:
 
 
 def _branch(x: Tensor, block: Block) -> Tensor:
-    """What a block adds to x, [B, C, h, w]."""
+    """The branch of a block beside x, [B, C, h, w]."""
     y = _normed(_convolved(x, block.depthwise), block.norm)
     y = F.gelu(F.linear(y, block.inner.weight, block.inner.bias))
     return (F.linear(y, block.outer.weight, block.outer.bias) * block.scale).permute(0, 3, 1, 2)
