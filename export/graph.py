@@ -47,10 +47,11 @@ class Graph(nn.Module):
         self.parts = parts
         self.dtype = TOWERS.get(options.dtype, torch.float32)
         self.prepared: FoldedViT = fold(tower.to(dtype=self.dtype), parts.recipe, joint=True)
-        self.embed: Embed = embed_of(options.kind, parts.weights, self.dtype, parts.geometry, options.layout, options.bgr, options.resize)
         attend = ATTEND[options.spelling]
         norm = add_norm if self.dtype == torch.float32 else _norm_in_float32
         self.ops = Ops(add_norm=norm, activate=TORCH.activate, attend=attend, local=local_form(attend, None), most=None)
+        how = options.layout, options.bgr, options.resize
+        self.embed: Embed = embed_of(options.kind, parts.weights, self.dtype, parts.geometry, *how, self.ops)
         self.outputs = options.outputs
         # with a static size the tracer must see numbers, not their computation
         grid = None if options.size is None else _grid(options.size, parts.weights)

@@ -11,7 +11,8 @@ from torch import Tensor
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional.frame_patches import AxisTables, FrameTables, folded_embedding, frame_tables
-from fastloc.functional.patch_stem import embedded_rows, patch_rows, patch_tokens
+from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.patch_stem import embedded_planes, patch_tokens
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.pillow_resize import PRECISION_BITS
 
@@ -22,17 +23,18 @@ Embed = Callable[[Tensor], tuple[Tensor, Pair]]
 # ONNX's names of the filters that its Resize offers with antialiasing
 _MODES = {"bicubic": "cubic", "bilinear": "linear"}
 
-def embed_of(kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str) -> Embed:
+def embed_of(
+    kind: str, weights: Weights, dtype: torch.dtype, geometry: Geometry | None, layout: str, bgr: bool, resize: str, ops: Ops = TORCH
+) -> Embed:
     """The function that embeds the input picture; `weights` are in float32, `dtype` is the tower's."""
     tower = weights.to(dtype=dtype)
     if kind == "pixels":
-        return lambda pixels: patch_tokens(tower, _ordered(pixels, "NCHW", bgr))
+        return lambda pixels: patch_tokens(tower, _ordered(pixels, "NCHW", bgr), ops)
     matrix, bias = (each.to(dtype) for each in folded_embedding(weights))
 
     def patches(planes: Tensor) -> tuple[Tensor, Pair]:
         """The input as planes [B,3,H,W] of (byte - 128) / 64."""
-        rows, grid = patch_rows(planes.to(dtype), weights.spec.patch)
-        return embedded_rows(tower, rows, matrix, bias), grid
+        return embedded_planes(tower, planes.to(dtype), matrix, bias, ops)
 
     if kind == "bytes":
         return lambda numbers: patches((_ordered(numbers, "NCHW", bgr) - 128) / 64)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastloc.bench.peers.seeded import seeded_array
 from fastloc.checkpoints.vit_spec import ModelSpec, Rope
-from fastloc.checkpoints.vit_weights import Block, Pool, Stem, Weights
+from fastloc.checkpoints.vit_weights import Block, MapBlock, MapStem, Pool, Stem, Weights
 
 EMBED, LAYERS, PATCH = 24, 7, 8
 _BASE: dict[str, Any] = {
@@ -32,6 +32,10 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     },
     "eva02-e": {"norm": "post", "ln_pre": False, "norm_eps": _EPS},
     "mobileclip": {"stem": "conv", "ln_pre": False, "norm_eps": _EPS},
+    "vitamin": {
+        "stem": "mbconv", "stem_width": 8, "gated": True, "fc_norm": True, "pool": "avg",
+        "norm_after_pool": True, "class_token": False, "ln_pre": False, "norm_eps": _EPS,
+    },
     "gap": {"pool": "avg", "class_token": False, "layer_scale": True, "ln_pre": False, "norm_eps": _EPS},
     "coca": {"pool": "attn", "pool_heads": 3, "pool_mlp": False},
     "tips": {"registers": 1, "layer_scale": True, "ln_pre": False, "norm_eps": _EPS},
@@ -101,6 +105,7 @@ def _block(made: ModelSpec, numbers: _Numbers, path: str) -> Block:
     shapes |= {"ls1": (width,), "ls2": (width,)} if made.layer_scale else {}
     shapes |= {"attn_norm_w": (width,), "attn_norm_b": (width,)} if made.attn_norm else {}
     shapes |= {"mlp_norm_w": (hidden,), "mlp_norm_b": (hidden,)} if made.mlp_norm else {}
+    shapes |= {"fc_norm_w": (width,), "fc_norm_b": (width,)} if made.fc_norm else {}
     head = (made.head_width,)
     shapes |= {"q_norm_w": head, "q_norm_b": head, "k_norm_w": head, "k_norm_b": head} if made.qk_norm else {}
     found = {}
@@ -134,9 +139,30 @@ def _stem(made: ModelSpec, numbers: _Numbers) -> dict[str, Any]:
     if made.stem == "patch":
         bias = None if made.ln_pre else numbers("patch_b", made.width)
         return {"patch_w": numbers("patch_w", made.width, 3, *made.patch, spread=0.15), "patch_b": bias}
+    if made.stem == "mbconv":
+        return _map_stem(made, numbers)
     sides = ((8, 8), (made.width, 8))
     steps = tuple(Stem(numbers.matrix(f"stem.{i}.w", *side, 2, 2), numbers(f"stem.{i}.b", side[0])) for i, side in enumerate(sides))
     return {"patch_w": numbers("patch_w", 8, 3, 2, 2, spread=0.3), "patch_b": numbers("patch_b", 8), "stem": steps}
+
+
+def _map_stem(made: ModelSpec, numbers: _Numbers) -> dict[str, Any]:
+    narrow, blocks = made.stem_width, []
+    for i, (inner, outer, halves) in enumerate(((narrow, 2 * narrow, True), (2 * narrow, 2 * narrow, False))):
+        path, hidden, expands = f"maps.blocks.{i}.", 2 * outer, inner != outer
+        short = (numbers.matrix(path + "short_w", outer, inner), numbers(path + "short_b", outer)) if expands else (None, None)
+        blocks.append(MapBlock(
+            numbers.scale(path + "norm_w", inner), numbers(path + "norm_b", inner), numbers.matrix(path + "widen_w", hidden, inner),
+            numbers(path + "widen_b", hidden), numbers.matrix(path + "depth_w", hidden, 1, 3, 3), numbers(path + "depth_b", hidden),
+            numbers.matrix(path + "narrow_w", outer, hidden), numbers(path + "narrow_b", outer), *short, halves,
+        ))  # fmt: skip
+    maps = MapStem(
+        numbers.scale("maps.norm_w", narrow), numbers("maps.norm_b", narrow), numbers.matrix("maps.second_w", narrow, narrow, 3, 3),
+        numbers("maps.second_b", narrow), tuple(blocks), numbers.scale("maps.end_norm_w", 2 * narrow),
+        numbers("maps.end_norm_b", 2 * narrow), numbers.matrix("maps.end_w", made.width, 2 * narrow, 3, 3),
+        numbers("maps.end_b", made.width),
+    )  # fmt: skip
+    return {"patch_w": numbers.matrix("patch_w", narrow, 3, 3, 3), "patch_b": numbers("patch_b", narrow), "maps": maps}
 
 
 def with_read(weights: Weights, read: str) -> Weights:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine.localizer import Localizer
-from fastloc.functional.blocks import embed, enter_block, mlp_end, out_projection, project, turned
+from fastloc.functional.blocks import embed, enter_block, mlp_end, mlp_start, out_projection, project, turned
 from fastloc.functional.folding import without_scale
 from fastloc.functional.op_set import TORCH
 from fastloc.functional.patch_stem import patch_tokens
@@ -108,7 +108,7 @@ def encoded(weights: Weights, pixels: Tensor, position: str, logarithm: bool) ->
         kept.append((x, y, qkv.by_head[0]))
         attended = TORCH.attend(qkv["q"], qkv["k"], qkv["v"], scale, None)
         x, y, _ = TORCH.add_norm(x, out_projection(block, attended, spec), block.ln2_w, block.ln2_b, spec.norm_eps, False)
-        delta = mlp_end(block, F.linear(y, block.fc_w, block.fc_b), spec)
+        delta = mlp_end(block, mlp_start(block, y, spec), spec)
     return [*kept, (x if delta is None else x + delta, x, x)], grid
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastloc.checkpoints.hierarchical.take import Take
+from fastloc.checkpoints.hierarchical.vitamin import map_stem
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Pool, Stem, Weights
 from fastloc.errors import ModelError
@@ -48,6 +50,11 @@ _TIMM_BLOCK: _Keys = {
     "mlp_norm_w": ("mlp.norm.weight", "M"), "mlp_norm_b": ("mlp.norm.bias", "M"),
     "q_norm_w": ("attn.q_norm.weight", "d"), "q_norm_b": ("attn.q_norm.bias", "d"),
     "k_norm_w": ("attn.k_norm.weight", "d"), "k_norm_b": ("attn.k_norm.bias", "d"),
+}  # fmt: skip
+# ViTamin's MLP, which begins with the LayerNorm that stands inside EVA's
+_VITAMIN_BLOCK: _Keys = {name: key for name, key in _TIMM_BLOCK.items() if not name.startswith(("proj_", "mlp_norm_"))} | {
+    "proj_w": ("mlp.w2.weight", "C M"), "proj_b": ("mlp.w2.bias", "C"),
+    "fc_norm_w": ("mlp.norm.weight", "C"), "fc_norm_b": ("mlp.norm.bias", "C"),
 }  # fmt: skip
 _TIMM_TOWER: _Keys = {
     "ln_pre_w": ("norm_pre.weight", "C"), "ln_pre_b": ("norm_pre.bias", "C"),
@@ -198,7 +205,8 @@ def _timm(taken: _State) -> Weights:
 
 
 def _timm_block(taken: _State, start: str) -> Block:
-    spec, parts = taken.spec, taken.all(_TIMM_BLOCK, start)
+    spec = taken.spec
+    parts = taken.all(_VITAMIN_BLOCK if spec.fc_norm else _TIMM_BLOCK, start)
     if taken.has(f"{start}attn.qkv.weight"):
         qkv_w = taken.take(f"{start}attn.qkv.weight", "3C C")
     else:
@@ -210,9 +218,10 @@ def _timm_block(taken: _State, start: str) -> Block:
         names = [f"{start}attn.{letter}_bias" for letter in "qkv"]
         names = names if taken.has(names[0]) else [f"{start}attn.{letter}_proj.bias" for letter in "qkv"]
         qkv_b = torch.cat([taken.bias(name, "C") for name in names])
-    if spec.gated and taken.has(f"{start}mlp.fc1_g.weight"):
-        fc_w = torch.cat([taken.take(f"{start}mlp.fc1_{part}.weight", "M C") for part in "gx"])
-        fc_b = torch.cat([taken.take(f"{start}mlp.fc1_{part}.bias", "M") for part in "gx"])
+    halves = ("w0", "w1") if spec.fc_norm else ("fc1_g", "fc1_x")
+    if spec.gated and taken.has(f"{start}mlp.{halves[0]}.weight"):
+        fc_w = torch.cat([taken.take(f"{start}mlp.{half}.weight", "M C") for half in halves])
+        fc_b = torch.cat([taken.take(f"{start}mlp.{half}.bias", "M") for half in halves])
     else:
         fc_w, fc_b = taken.take(f"{start}mlp.fc1.weight", "G C"), taken.take(f"{start}mlp.fc1.bias", "G")
     return Block(qkv_w=qkv_w, qkv_b=qkv_b.to(qkv_w), fc_w=fc_w, fc_b=fc_b, **parts)
@@ -227,7 +236,8 @@ def _timm_prefix(taken: _State, trunk: str) -> tuple[Tensor, Tensor]:
         tokens.append(taken.take(f"{trunk}reg_token", "1 R C")[0])
     found = taken.state.get(f"{trunk}pos_embed")
     every = found is not None and found.ndim == 3 and found.shape[1] == taken.letters["N"]
-    pos = taken.take(f"{trunk}pos_embed", "1 N C" if every else "1 P C")[0]
+    found = taken.maybe(f"{trunk}pos_embed", "1 N C" if every else "1 P C", spec.position)
+    pos = torch.zeros(taken.letters["P"], spec.width) if found is None else found[0]
     prefix = torch.cat(tokens) if tokens else pos.new_zeros(0, spec.width)
     return prefix, pos if every else torch.cat([pos.new_zeros(spec.prefix, spec.width), pos])
 
@@ -237,6 +247,8 @@ def _timm_stem(taken: _State, trunk: str) -> dict[str, Any]:
         start = f"{trunk}patch_embed.proj."
         bias = taken.take(f"{start}bias", "C") if taken.has(f"{start}bias") else None
         return {"patch_w": taken.take(f"{start}weight", "C 3 h w"), "patch_b": bias}
+    if taken.spec.stem == "mbconv":
+        return map_stem(Take(taken.state, f"{trunk}patch_embed.backbone."), taken.spec.stem_width, taken.spec.width)
     return _conv_stem(taken, f"{trunk}patch_embed.backbone.")
 
 

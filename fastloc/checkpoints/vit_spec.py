@@ -41,9 +41,13 @@ class ModelSpec:
         activation: "gelu", "gelu_tanh", "quick_gelu" or "silu".
         gated: the MLP multiplies an activated half by another (SwiGLU with "silu").
         class_token, registers: the tokens in front of the patches, the class token first.
-        stem: "patch", one convolution that steps by its own size, or "conv", several of these with GELU between (MobileCLIP-B).
+        stem: "patch", one convolution that steps by its own size; "conv", several of these with GELU between (MobileCLIP-B); or
+            "mbconv", overlapping ones with two stages of inverted bottlenecks between (ViTamin).
+        stem_width: of the stem "mbconv" at its finest map, which has half the picture's sides.
+        position: patches have a learned position.
         norm: LayerNorms stand before attention and MLP ("pre") or behind them ("post", EVA02-E).
         attn_norm, mlp_norm: a LayerNorm before the out-projection, and before the MLP's second product (EVA-02's sub-LN).
+        fc_norm: a second LayerNorm before the MLP's first product, behind the block's own (ViTamin).
         qk_norm: queries and keys of a head pass a LayerNorm.
         rope: rotary positions beside the learned ones, or None.
         pool: the read-out of the image embedding: the class token ("tok"), the mean of the patches ("avg", CLIPA), or one query's
@@ -68,10 +72,13 @@ class ModelSpec:
     class_token: bool = True
     registers: int = 0
     stem: str = "patch"
+    stem_width: int = 0
+    position: bool = True
     norm: str = "pre"
     norm_eps: float = 1e-5
     attn_norm: bool = False
     mlp_norm: bool = False
+    fc_norm: bool = False
     qk_norm: bool = False
     rope: Rope | None = None
     pool: str = "tok"

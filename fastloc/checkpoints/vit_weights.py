@@ -40,6 +40,8 @@ class Block:
     q_norm_b: Tensor | None = None
     k_norm_w: Tensor | None = None
     k_norm_b: Tensor | None = None
+    fc_norm_w: Tensor | None = None  # [C], a second LayerNorm before the MLP's first product
+    fc_norm_b: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,46 @@ class Stem:
 
 
 @dataclass(frozen=True)
+class MapBlock:
+    """One inverted bottleneck with a LayerNorm before it (MBConv-LN of ViTamin, arXiv 2404.02132); the hidden width is N.
+
+    The first block of a stage halves the map: its depthwise convolution has stride 2, and its shortcut averages cells.
+    """
+
+    norm_w: Tensor  # [D]
+    norm_b: Tensor  # [D]
+    widen_w: Tensor  # [N, D]
+    widen_b: Tensor  # [N]
+    depth_w: Tensor  # [N, 1, 3, 3]
+    depth_b: Tensor  # [N]
+    narrow_w: Tensor  # [C, N]
+    narrow_b: Tensor  # [C]
+    short_w: Tensor | None  # [C, D], of the shortcut where it changes the width
+    short_b: Tensor | None  # [C]
+    halves: bool
+
+
+@dataclass(frozen=True)
+class MapStem:
+    """A stem of overlapping convolutions, after the first one, which is `Weights.patch_w` with stride 2; all have a padding of 1."""
+
+    norm_w: Tensor  # [D], a LayerNorm after the first convolution, before GELU
+    norm_b: Tensor  # [D]
+    second_w: Tensor  # [D, D, 3, 3]
+    second_b: Tensor  # [D]
+    blocks: tuple[MapBlock, ...]
+    end_norm_w: Tensor  # [2D], before the last convolution, whose stride is 2
+    end_norm_b: Tensor  # [2D]
+    end_w: Tensor  # [C, 2D, 3, 3]
+    end_b: Tensor  # [C]
+
+
+@dataclass(frozen=True)
 class Weights:
     """One image tower: its spec and its tensors, all of one dtype on one device. S tokens stand in front of the patches."""
 
     spec: ModelSpec
-    patch_w: Tensor  # [C, 3, ph, pw]; of a stem of several convolutions the first one's
+    patch_w: Tensor  # [C, 3, ph, pw]; of a stem of several convolutions the first one's, [D, 3, 3, 3] where they overlap
     prefix: Tensor  # [S, C], the class token and the registers
     pos: Tensor  # [S + gh*gw, C], zeros for tokens without a position
     ln_pre_w: Tensor | None  # [C], None in towers without ln_pre
@@ -94,6 +131,7 @@ class Weights:
     proj_b: Tensor | None = None  # [E]
     patch_b: Tensor | None = None  # [C]
     stem: tuple[Stem, ...] = ()
+    maps: MapStem | None = None
     pool: Pool | None = None
     # the factor of cosines of pictures and texts before a softmax over texts, as the model was trained
     logit_scale: float = LOGIT_SCALE
@@ -116,7 +154,9 @@ def named_tensors(weights: Weights) -> dict[str, Tensor]:
     return dict(_named(weights, ""))
 
 
-_Part = TypeVar("_Part", Weights, Block, Pool, Stem)
+# the parts that a tower has one of
+_NESTED: tuple[type[Any], ...] = (Pool, MapStem)
+_Part = TypeVar("_Part", Weights, Block, Pool, Stem, MapStem, MapBlock)
 
 
 def _named(part: Any, path: str) -> Iterator[tuple[str, Tensor]]:
@@ -130,7 +170,7 @@ def _named(part: Any, path: str) -> Iterator[tuple[str, Tensor]]:
         elif isinstance(value, tuple):
             for i, each in enumerate(value):
                 yield from _named(each, f"{path}{field.name}.{i}.")
-        elif isinstance(value, Pool):
+        elif isinstance(value, _NESTED):
             yield from _named(value, f"{path}{field.name}.")
 
 
@@ -142,6 +182,6 @@ def _mapped(part: _Part, change: Callable[[Tensor], Tensor]) -> _Part:
             changes[field.name] = change(value)
         elif isinstance(value, tuple):
             changes[field.name] = tuple(_mapped(each, change) for each in value)
-        elif isinstance(value, Pool):
+        elif isinstance(value, _NESTED):
             changes[field.name] = _mapped(value, change)
     return replace(part, **changes)

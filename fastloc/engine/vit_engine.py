@@ -97,7 +97,7 @@ class Pass:
             pixels, self.shape.geometry, spec.patch, spec.mean, spec.interpolation, self.prepared.weights.dtype,
             bgr=self.shape.bgr, fused=self.plan.frames == "triton",
         )  # fmt: skip
-        return embedded_rows(self.prepared.weights, patches, self.tower.patch_matrix, self.tower.patch_bias)
+        return embedded_rows(self.prepared.weights, patches, self.grid, self.tower.patch_matrix, self.tower.patch_bias)
 
 
 def pass_ops(plan: Plan, engine: Engine) -> Ops:

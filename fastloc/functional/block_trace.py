@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block
 from fastloc.functional import vjp
 from fastloc.functional.attention import Projections, Temperature
-from fastloc.functional.blocks import enter_block, main_path, mlp_end, out_linear, project, turned
+from fastloc.functional.blocks import enter_block, main_path, mlp_end, mlp_start, out_linear, project, turned
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops, normalised
 from fastloc.functional.position_embedding import Positions
@@ -83,7 +82,7 @@ def trace(
         middle = read = x[:, rows] + normalised(branch, block.ln1_w, block.ln1_b, spec.norm_eps, ops)
     else:
         middle, read, _ = ops.add_norm(x[:, rows], branch, block.ln2_w, block.ln2_b, spec.norm_eps, False)
-    hidden = F.linear(read, block.fc_w, block.fc_b)
+    hidden = mlp_start(block, read, spec, ops)
     # the plan's activation may overwrite its input
     added = mlp_end(block, hidden, spec, replace(ops, activate=TORCH.activate))
     end = normalised(added, block.ln2_w, block.ln2_b, spec.norm_eps, ops) if spec.norm == "post" else added

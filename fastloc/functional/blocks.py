@@ -116,7 +116,14 @@ def mlp(block: Block, x: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
 
 
 def _mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops) -> Tensor:
-    return mlp_end(block, F.linear(y, block.fc_w, block.fc_b), spec, ops)
+    return mlp_end(block, mlp_start(block, y, spec, ops), spec, ops)
+
+
+def mlp_start(block: Block, y: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
+    """The input of the MLP's activation, from what the block's own LayerNorm gives: [B,N,C] -> [B,N,G]."""
+    if block.fc_norm_w is not None:
+        y = normalised(y, block.fc_norm_w, block.fc_norm_b, spec.norm_eps, ops)
+    return F.linear(y, block.fc_w, block.fc_b)
 
 
 def mlp_end(block: Block, hidden: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:

@@ -111,18 +111,24 @@ def plain_patches(frames: Tensor, tables: FrameTables, dtype: torch.dtype, *, bg
 def folded_embedding(weights: Weights) -> tuple[Tensor, Tensor]:
     """The matrix [C, 3 * kh * kw] and bias [C] of the patch embedding's first convolution, with preprocessing folded in, at least float32.
 
-    `embedded_rows(weights, patches, matrix, bias)` on these patches is the embedding of the normalised pixels: a byte is 64 p + 128, so
+    `embedded_rows(weights, patches, grid, matrix, bias)` on these patches p is the embedding of the normalised pixels. A byte is
+    64 p + 128, so
 
         (byte / 255 - mean) / std = p * 64 / (255 std) + (128 / 255 - mean) / std
 
-    and the first factor goes into the matrix, the rest, summed over the patch, into the bias.
+    and the first factor goes into the matrix, the rest, summed over the patch, into the bias. Of a convolution with padding it goes into
+    a fourth plane of the matrix, [C, 4 * kh * kw], because in the padding the normalised pixels are zero; see
+    `fastloc.functional.hierarchical.map_stem.map_tokens`.
     """
     kernel = weights.patch_w.double()
     mean, std = (kernel.new_tensor(each).view(3, 1, 1) for each in (weights.spec.mean, weights.spec.std))
-    matrix = (kernel * (64 / (255 * std))).flatten(1)
-    bias = (kernel * ((128 / 255 - mean) / std)).flatten(1).sum(1)
-    if weights.patch_b is not None:
-        bias = bias + weights.patch_b
+    matrix, rest = kernel * (64 / (255 * std)), (kernel * ((128 / 255 - mean) / std)).sum(1, keepdim=True)
+    bias = torch.zeros_like(kernel[:, 0, 0, 0]) if weights.patch_b is None else weights.patch_b.double()
+    if weights.maps is not None:
+        matrix = torch.cat([matrix, rest], 1)
+    else:
+        bias = bias + rest.flatten(1).sum(1)
+    matrix = matrix.flatten(1)
     dtype = torch.promote_types(weights.dtype, torch.float32)
     return matrix.to(dtype), bias.to(dtype)
 

@@ -85,7 +85,11 @@ def mlp_half(gradient: Tensor, middle: Tensor, hidden: Tensor, added: Tensor, bl
     """
     if spec.norm == "post":
         return gradient + _mlp(layer_norm(gradient, added, block.ln2_w, spec.norm_eps), hidden, block, spec)
-    return gradient + layer_norm(_mlp(gradient, hidden, block, spec), middle, block.ln2_w, spec.norm_eps)
+    inner = _mlp(gradient, hidden, block, spec)
+    if block.fc_norm_w is not None:
+        read = op_set.normalised(middle, block.ln2_w, block.ln2_b, spec.norm_eps)
+        inner = layer_norm(inner, read, block.fc_norm_w, spec.norm_eps)
+    return gradient + layer_norm(inner, middle, block.ln2_w, spec.norm_eps)
 
 
 def _mlp(gradient: Tensor, hidden: Tensor, block: Block, spec: ModelSpec) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.checkpoints.vit_weights import Block, Weights
+from fastloc.checkpoints.vit_weights import Block, MapStem, Weights
 from fastloc.errors import ModelError
 from fastloc.reference.registers import Hooked
 
@@ -82,7 +82,10 @@ def walk(weights: Weights, x: Tensor, blocks: tuple[Block, ...], grid: Grid | No
 
 def embed(weights: Weights, pixels: Tensor, position: str) -> Tensor:
     """Embed pixels: the stem's convolutions, the tokens in front, position embedding, first LayerNorm. [B, S+P, C]."""
-    planes = F.conv2d(pixels.to(weights.dtype), weights.patch_w, weights.patch_b, stride=weights.patch_w.shape[2:])
+    if weights.maps is not None:
+        planes = overlapping(weights.maps, pixels.to(weights.dtype), weights)
+    else:
+        planes = F.conv2d(pixels.to(weights.dtype), weights.patch_w, weights.patch_b, stride=weights.patch_w.shape[2:])
     for step in weights.stem:
         planes = F.conv2d(activate(planes, "gelu"), step.w, step.b, stride=step.w.shape[2:])
     tokens = torch.cat([weights.prefix.repeat(len(pixels), 1, 1), planes.flatten(2).mT], 1)
@@ -90,6 +93,30 @@ def embed(weights: Weights, pixels: Tensor, position: str) -> Tensor:
     if weights.ln_pre_w is None or weights.ln_pre_b is None:
         return x
     return layer_norm(x, weights.ln_pre_w, weights.ln_pre_b, weights.spec.norm_eps)
+
+
+def overlapping(maps: MapStem, planes: Tensor, weights: Weights) -> Tensor:
+    """ViTamin's stem (arXiv 2404.02132, section 3.3), [B,3,H,W] -> [B,C,H/16,W/16]: convolutions 3x3, and MBConv blocks with LayerNorm."""
+
+    def normed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return layer_norm(x.movedim(1, -1), weight, bias, weights.spec.norm_eps).movedim(-1, 1)
+
+    x = F.conv2d(planes, weights.patch_w, weights.patch_b, stride=2, padding=1)
+    x = F.conv2d(activate(normed(x, maps.norm_w, maps.norm_b), "gelu"), maps.second_w, maps.second_b, padding=1)
+    for block in maps.blocks:
+        step = 2 if block.halves else 1
+        y = activate(F.conv2d(normed(x, block.norm_w, block.norm_b), block.widen_w[:, :, None, None], block.widen_b), "gelu")
+        y = activate(F.conv2d(y, block.depth_w, block.depth_b, stride=step, padding=1, groups=y.shape[1]), "gelu")
+        if block.halves:
+            # the mean of the cells that a window of 3x3 holds
+            window = planes.new_ones(1, 1, 3, 3)
+            sums = F.conv2d(x.flatten(0, 1)[:, None], window, stride=2, padding=1)
+            means = sums / F.conv2d(x.new_ones(1, 1, *x.shape[2:]), window, stride=2, padding=1)
+            x = means.reshape(*x.shape[:2], *means.shape[2:])
+        if block.short_w is not None:
+            x = F.conv2d(x, block.short_w[:, :, None, None], block.short_b)
+        x = x + F.conv2d(y, block.narrow_w[:, :, None, None], block.narrow_b)
+    return F.conv2d(normed(x, maps.end_norm_w, maps.end_norm_b), maps.end_w, maps.end_b, stride=2, padding=1)
 
 
 def grid_of(weights: Weights, pixels: Tensor) -> Grid:
@@ -210,6 +237,8 @@ def out(block: Block, attended: Tensor, spec: ModelSpec) -> Tensor:
 def mlp(block: Block, x: Tensor, spec: ModelSpec) -> Tensor:
     """The MLP's addition to x [B,N,C]."""
     y = layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) if spec.norm == "pre" else x
+    if block.fc_norm_w is not None and block.fc_norm_b is not None:
+        y = layer_norm(y, block.fc_norm_w, block.fc_norm_b, spec.norm_eps)
     hidden = y @ block.fc_w.T + block.fc_b
     if spec.gated:
         gate, value = hidden.chunk(2, -1)

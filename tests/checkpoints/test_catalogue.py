@@ -39,13 +39,17 @@ def test_the_files_list_what_the_package_lists(rows: dict[str, dict[str, object]
     [("ViT-B-16", "CLIP"), ("ViT-B-16-SigLIP2-256", "SigLIP 2"), ("ViT-SO400M-14-SigLIP", "SigLIP"), ("nllb-clip-base-siglip", "NLLB"),
      ("PE-Core-B-16", "PE-Core"), ("EVA01-g-14", "EVA"), ("MobileCLIP2-B", "MobileCLIP"), ("coca_ViT-B-32", "CoCa"),
      ("coca_roberta-ViT-B-32", "CoCa"), ("ViT-H-14-CLIPA", "CLIPA"), ("ViT-H-14-worldwide", "MetaCLIP 2"), ("RN50", "CLIP ResNet"),
-     ("xlm-roberta-base-ViT-B-32", "CLIP with other text towers"), ("vit_medium_patch16_gap_256", "CLIP")],
+     ("xlm-roberta-base-ViT-B-32", "CLIP with other text towers"), ("vit_medium_patch16_gap_256", "CLIP"),
+     ("ViTamin-L2-336", "ViTamin")],
 )  # fmt: skip
 def test_family_of_a_name(name: str, expected: str) -> None:
     assert family(name) == expected
 
 
-@pytest.mark.parametrize("name", ["ViT-B-16", "ViT-B-16-SigLIP", "PE-Core-B-16", "EVA02-B-16", "MobileCLIP2-B", "coca_ViT-B-32"])
+@pytest.mark.parametrize(
+    "name",
+    ["ViT-B-16", "ViT-B-16-SigLIP", "PE-Core-B-16", "EVA02-B-16", "MobileCLIP2-B", "coca_ViT-B-32", "ViTamin-S", "ViTamin-XL-384"],
+)
 def test_sizes_of_image_towers(rows: dict[str, dict[str, object]], name: str) -> None:
     config = open_clip.get_model_config(name)
     with torch.device("meta"):

@@ -28,9 +28,10 @@ RUN = (
     r"(xlm-roberta-(base|large)|roberta|mt5-(base|xl))-ViT-(B-32|H-14)", r"nllb-clip-(base|large)(-siglip)?",
     r"coca_(base|roberta-ViT-B-32|ViT-B-32|ViT-L-14)",
     r"ViT-(B|L|SO400M|gopt)-\d+-SigLIP2?(-i18n)?(-\d+)?", r"PE-Core-(T|S|B|L|bigG)-\d+(-\d+)?", r"EVA0[12]-(g|B|L|E)-\d+(-plus|-336)?",
-    r"MobileCLIP2?-(B|L-14)", r"vit_medium_patch16_gap_256", r"convnext_\w+",
+    r"MobileCLIP2?-(B|L-14|S\d)", r"ViTamin-(S|B|L|L2|XL)(-LTT|-\d+)?", r"vit_medium_patch16_gap_256", r"convnext_\w+",
+    r"swin_base_patch4_window7_224",
 )  # fmt: skip
-REFUSED = (r"MobileCLIP2?-S\d", r"ViTamin-[\w-]+", r"swin_base_patch4_window7_224", r"vit_relpos_medium_patch16_cls_224")
+REFUSED = (r"vit_relpos_medium_patch16_cls_224",)
 
 
 def test_every_name_was_decided_on() -> None:
@@ -55,7 +56,7 @@ TOWERS = _distinct()
 
 
 # a small one of each family first
-FIRST = ("ViT-B-16-SigLIP", "PE-Core-T-16-384", "EVA02-B-16", "MobileCLIP2-B", "coca_ViT-B-32")
+FIRST = ("ViT-B-16-SigLIP", "PE-Core-T-16-384", "EVA02-B-16", "MobileCLIP2-B", "ViTamin-S", "coca_ViT-B-32")
 
 
 @pytest.mark.slow("every image tower of timm's that open_clip names", quick=3)
@@ -113,5 +114,5 @@ def _own(visual: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     tokens = trunk.forward_features(pixels)[:, trunk.num_prefix_tokens :]
     if trunk.attn_pool is not None:
         tokens = trunk.attn_pool(tokens.reshape(-1, 1, tokens.shape[2])).reshape(*tokens.shape[:2], -1)
-    behind: nn.Module = trunk.head
+    behind = nn.Sequential(getattr(trunk, "fc_norm", nn.Identity()), trunk.head)
     return visual(pixels), visual.head(behind(tokens))

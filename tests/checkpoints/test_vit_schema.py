@@ -25,6 +25,9 @@ def test_its_fields_and_their_defaults_are_those_of_the_spec() -> None:
         ({"heads": 5}, "heads must divide the width, 32"), ({"class_token": False}, "pool must be 'avg' or 'attn' without a class token"),
         ({"pool": "attn"}, "pool_heads must be 1 or more"), ({"norm": "post", "layer_scale": True}, "layer_scale must be false"),
         ({"image": (4, 32)}, "image must be one patch or more"), ({"stem": "conv"}, "patch must be 16 with stem 'conv'"),
+        ({"norm": "post", "fc_norm": True}, "fc_norm must be false"), ({"stem_width": 8}, "stem_width must be 0 with stem 'patch', got 8"),
+        ({"stem": "mbconv", "patch": (16, 16)}, "stem_width must be 1 or more with stem 'mbconv', got 0"),
+        ({"stem": "mbconv", "stem_width": 8}, "patch must be 16 with stem 'mbconv'"),
         ({"activation": "relu"}, "activation"), ({"registers": 65}, "registers"),
     ],
 )  # fmt: skip

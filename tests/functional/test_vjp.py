@@ -10,7 +10,7 @@ from torch import Tensor
 import families
 import towers
 from fastloc.functional import vjp
-from fastloc.functional.blocks import mlp_end, out_linear
+from fastloc.functional.blocks import mlp_end, mlp_start, out_linear
 from fastloc.functional.folding import without_scale
 from fastloc.reference import parts
 from towers import error
@@ -63,13 +63,13 @@ def test_softmax() -> None:
     assert error(found, by_autograd(lambda x: torch.softmax(x, -1), x, gradient)) < EXACT
 
 
-@pytest.mark.parametrize("family", ["clip", "clipa", "eva02", "eva02-e", "tips-g"])
+@pytest.mark.parametrize("family", ["clip", "clipa", "eva02", "eva02-e", "tips-g", "vitamin"])
 @pytest.mark.parametrize("rows", [R, 1])
 def test_mlp_half(rows: int, family: str) -> None:
     weights = without_scale(families.tower(family))
     block, spec, x, gradient = weights.blocks[2], weights.spec, numbers("x", B, R, C), numbers("g", B, T, rows, C)
     read = parts.layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) if spec.norm == "pre" else x
-    hidden = read @ block.fc_w.T + block.fc_b
+    hidden = mlp_start(block, read, spec)
     expected = by_autograd(lambda x: x + parts.mlp(block, x, spec), x, gradient)
     assert error(vjp.mlp_half(gradient, x, hidden, mlp_end(block, hidden, spec), block, spec), expected) < EXACT
 

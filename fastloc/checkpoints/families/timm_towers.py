@@ -63,6 +63,22 @@ def _mobileclip(name: str) -> Fields:
     return {**_sized(_SIZES, "base"), "stem": "conv", "ln_pre": False, "norm_eps": _EPS}
 
 
+# (width, layers, heads, stem's width)
+_VITAMIN_SIZES = {
+    "small": (384, 14, 6, 64), "base": (768, 14, 12, 128), "large": (1024, 31, 16, 160), "large2": (1024, 31, 16, 160),
+    "xlarge": (1152, 32, 16, 192),
+}  # fmt: skip
+
+
+def _vitamin(name: str, size: str) -> Fields:
+    width, layers, heads, stem = _VITAMIN_SIZES[size]
+    return {
+        "width": width, "layers": layers, "heads": heads, "hidden": 2 * width, "gated": True, "fc_norm": True, "stem": "mbconv",
+        "stem_width": stem, "position": size != "xlarge", "pool": "avg", "norm_after_pool": True, "class_token": False, "ln_pre": False,
+        "norm_eps": _EPS,
+    }  # fmt: skip
+
+
 def _eva01(name: str) -> Fields:
     return {**_sized(_SIZES, "giant"), "ln_pre": False, "norm_eps": _EPS}
 
@@ -87,12 +103,13 @@ _ROWS: tuple[tuple[str, Callable[..., Fields]], ...] = (
     (r"vit_(xsmall|small|medium|betwixt|base|large|huge|giant|gigantic)_patch\d+_clip_\d+", _clip),
     (r"vit_medium_patch\d+_gap_\d+", _gap),
     (r"vit_base_mci_\d+", _mobileclip),
+    (r"vitamin_(small|base|large|large2|xlarge)_\d+", _vitamin),
     (r"eva_giant_patch\d+_\d+", _eva01),
     (r"eva02_(base|large)_patch\d+_clip_\d+", _eva02),
     (r"eva02_enormous_patch\d+_clip_\d+", _eva02_enormous),
 )
 # input sizes that a name does not contain
-_PATCH, _IMAGE = {"mci": 16}, {"tipsv2": 448}
+_PATCH, _IMAGE = {"mci": 16, "vitamin": 16}, {"tipsv2": 448}
 
 
 def tower_fields(name: str) -> Fields | None:
@@ -111,7 +128,8 @@ def refusal(name: str, pool: str | None) -> str | None:
     if fields is not None:
         own = {"attn": "map", "tok": "token"}.get(fields.get("pool", "tok"), "avg")
         return None if pool in (own, "", None) else f"its pool is {pool!r}, and a {name} ends in {own!r}"
-    return f"its image tower is timm's {name[:60]}, and of timm's the plain ViTs of CLIP, SigLIP, PE, EVA, MobileCLIP and TIPS are run"
+    known = "the plain ViTs of CLIP, SigLIP, PE, EVA, MobileCLIP, TIPS and ViTamin"
+    return f"its image tower is timm's {name[:60]}, and of timm's {known} are run"
 
 
 def _sides(name: str) -> Fields:

@@ -42,10 +42,13 @@ class Vit:
     class_token: bool = True
     registers: int = 0
     stem: str = "patch"
+    stem_width: int = 0
+    position: bool = True
     norm: str = "pre"
     norm_eps: float = 1e-5
     attn_norm: bool = False
     mlp_norm: bool = False
+    fc_norm: bool = False
     qk_norm: bool = False
     rope: _Rope | None = None
     pool: str = "tok"
@@ -59,12 +62,12 @@ class Vit:
     def __post_init__(self) -> None:
         for name, least, most in (
             ("width", 1, WIDTH), ("layers", 1, LAYERS), ("heads", 1, WIDTH), ("hidden", 0, 16 * WIDTH), ("registers", 0, REGISTERS),
-            ("pool_heads", 0, WIDTH),
+            ("pool_heads", 0, WIDTH), ("stem_width", 0, WIDTH),
         ):  # fmt: skip
             count(name, getattr(self, name), most, least)
         number("norm_eps", self.norm_eps, 0, 1)
         for name, known in (
-            ("activation", ("gelu", "gelu_tanh", "quick_gelu", "silu")), ("stem", ("patch", "conv")), ("norm", ("pre", "post")),
+            ("activation", ("gelu", "gelu_tanh", "quick_gelu", "silu")), ("stem", ("patch", "conv", "mbconv")), ("norm", ("pre", "post")),
             ("pool", ("tok", "avg", "attn")), ("patch_read", ("pool", "value")),
         ):  # fmt: skip
             one_of(name, getattr(self, name), known)
@@ -76,8 +79,9 @@ class Vit:
             raise FastlocError("pool must be 'avg' or 'attn' without a class token, got 'tok'")
         if self.pool == "attn" and not self.pool_heads:
             raise FastlocError("pool_heads must be 1 or more with pool 'attn', got 0")
-        if self.norm == "post" and self.layer_scale:
-            raise FastlocError("layer_scale must be false with norm 'post', got true")
+        for name, given in (("layer_scale", self.layer_scale), ("fc_norm", self.fc_norm)):
+            if self.norm == "post" and given:
+                raise FastlocError(f"{name} must be false with norm 'post', got true")
 
     def _check_sides(self) -> None:
         sides = [each if isinstance(each, tuple) else (each, each) for each in (self.image, self.patch)]
@@ -86,5 +90,8 @@ class Vit:
             count("patch", patch, PATCH)
             if image < patch:
                 raise FastlocError(f"image must be one patch or more, {patch}, got {image}")
-        if self.stem == "conv" and sides[1] != (16, 16):
-            raise FastlocError(f"patch must be 16 with stem 'conv', got {self.patch}")
+        if self.stem != "patch" and sides[1] != (16, 16):
+            raise FastlocError(f"patch must be 16 with stem {self.stem!r}, got {self.patch}")
+        if (self.stem == "mbconv") != (self.stem_width > 0):
+            rule = "1 or more with stem 'mbconv'" if self.stem == "mbconv" else f"0 with stem {self.stem!r}"
+            raise FastlocError(f"stem_width must be {rule}, got {self.stem_width}")

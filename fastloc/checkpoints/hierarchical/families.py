@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fastloc.checkpoints.hierarchical import convnext
+from fastloc.checkpoints.hierarchical import convnext, fastvit, fastvit_folding, swin
 from fastloc.checkpoints.hierarchical.take import Take
 
 __all__ = ["FAMILIES", "Arch", "Family", "family_of"]
@@ -51,6 +51,8 @@ class Family:
 
 FAMILIES = {
     "ConvNeXt": Family(convnext.architecture, convnext.trunk, lambda trunk: trunk, "head.norm", norm_eps=lambda arch: arch.norm_eps),
+    "FastViT": Family(fastvit.architecture, fastvit.trunk, fastvit_folding.folded),
+    "Swin": Family(swin.architecture, swin.trunk, swin.folded, "norm", norm_first=True, norm_eps=lambda arch: swin.NORM_EPS),
 }
 
 
