@@ -174,8 +174,13 @@ def encode(prepared: Prepared, x: Tensor, table: Tensor, *, cls: bool = False) -
         rows = own_attention(pool, tokens(positions, table), heads)
         return Output(rows[:, 1:], rows[:, 0] if cls else None, grid)
     read = positions + table[1:] if prepared.form.position else positions
-    embedding = own_attention(pool, tokens(positions, table), heads, 1)[:, 0] if cls else None
+    embedding = _mean_row(pool, positions, table, heads) if cls else None
     return Output(F.linear(read, *prepared.value), embedding, grid)
+
+
+def image_embedding(weights: ResNetWeights, pixels: Tensor, table: Tensor) -> Tensor:
+    """The encoder's own image embedding alone, not normalised, by folded weights: [B, 3, H, W] -> [B, E]; table: `position_table`."""
+    return _mean_row(weights.pool, features(weights, pixels).flatten(2).transpose(1, 2), table, weights.spec.heads)
 
 
 def tokens(positions: Tensor, table: Tensor) -> Tensor:
@@ -252,6 +257,10 @@ def check_pixels(pixels: Tensor) -> None:
     height, width = pixels.shape[-2:]
     if height == 0 or width == 0 or height % 32 or width % 32:
         raise ModelError(f"input size must be a multiple of the ResNet's stride 32x32, got {height}x{width}")
+
+
+def _mean_row(pool: Pool, positions: Tensor, table: Tensor, heads: int) -> Tensor:
+    return own_attention(pool, tokens(positions, table), heads, 1)[:, 0]
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
