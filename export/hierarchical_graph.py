@@ -32,7 +32,7 @@ class HierarchicalGraph:
                 f"start of {recipe.name!r} must be 0 in a file, got {recipe.start}: the gradient of an earlier stage is PyTorch's own; "
                 "leave start out, or run this method with fastloc.Localizer"
             )
-        self.prepared = forms.prepare(folded(parts.weights).to(dtype=parts.dtype), recipe, parts.weights)
+        self.prepared = forms.prepare(folded(parts.weights).to(dtype=parts.dtype), recipe)
         self.pixels = normalised_pixels(options.kind, parts.weights.spec, parts.geometry, options.layout, options.bgr, options.resize)
 
     def __call__(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_texts
-from fastloc.checkpoints.vit_spec import ModelSpec, from_open_clip
+from fastloc.bench.towers import kinds
 from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.readout import LOGIT_SCALE
 
@@ -63,8 +63,8 @@ class Case:
         return recipe(self.method, **self.changes).at_scale(LOGIT_SCALE)
 
     @property
-    def spec(self) -> ModelSpec:
-        return from_open_clip(self.config, self.preprocess)
+    def spec(self) -> kinds.Spec:
+        return kinds.spec_of(self.config, self.preprocess)
 
     @property
     def patch(self) -> int:
@@ -73,8 +73,7 @@ class Case:
     @property
     def tokens(self) -> int:
         """Patches and the tokens in front of them."""
-        spec = self.spec
-        return spec.prefix + (self.size[0] // spec.patch[0]) * (self.size[1] // spec.patch[1])
+        return kinds.tokens(self.spec, self.size)
 
 
 def write_inputs(folder: Path, batch: int, size: tuple[int, int], texts: int, embed: int, frame: tuple[int, int]) -> Path:
@@ -88,6 +87,16 @@ def write_inputs(folder: Path, batch: int, size: tuple[int, int], texts: int, em
     frames = blobs.clip(0, 255).astype(np.uint8).repeat(16, 1).repeat(16, 2)[:, : frame[0], : frame[1]]
     np.save(folder / "frames.npy", np.ascontiguousarray(frames))
     return folder
+
+
+def empty_text(texts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A vector in the place of the empty text's embedding, [E] of unit length, which costs what any other costs.
+
+    It is the mean direction of the texts [T, E]; beside one alone, from which it must differ, that text's numbers in reverse order.
+    """
+    found: np.ndarray[Any, Any] = texts.mean(0) if len(texts) > 1 else texts[0, ::-1].copy()
+    found /= np.linalg.norm(found)
+    return found
 
 
 def read_inputs(case: Mapping[str, Any]) -> dict[str, list[np.ndarray[Any, Any]]]:

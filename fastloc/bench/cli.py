@@ -100,9 +100,12 @@ def request(args: argparse.Namespace) -> "Request":
     models = requests.models_of(args.models)
     requests.check_sizes(models, args.sizes or ())
     requests.check_out(args.out, args.plot)
+    methods, suites = requests.methods_of(args.methods), requests.suites_of(args.suites, args.vs, SUITES, USUAL)
+    requests.check_methods(models, methods, args.methods)
+    requests.check_suites(models, suites, args.suites)
     return requests.Request(
-        models=models, methods=requests.methods_of(args.methods), backends=requests.backends_of(args.backends, device, dtype),
-        peers=requests.peers_of(args.vs), suites=requests.suites_of(args.suites, args.vs, SUITES, USUAL), sizes=tuple(args.sizes or ()),
+        models=models, methods=methods, backends=requests.backends_of(args.backends, device, dtype),
+        peers=requests.peers_of(args.vs), suites=suites, sizes=tuple(args.sizes or ()),
         batches=tuple(args.batch), texts=args.texts, dtype=dtype, device=device, threads=args.threads or os.cpu_count() or 1,
         seconds=args.seconds, out=args.out,
     )  # fmt: skip

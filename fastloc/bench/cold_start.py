@@ -8,6 +8,7 @@ from fastloc.bench.contenders import GEM
 from fastloc.bench.models import Model
 from fastloc.bench.run_context import Work
 from fastloc.bench.schema import Row
+from fastloc.bench.towers.kinds import no_backend
 from fastloc.bench.worker_pool import WorkerError
 
 # fresh processes of each; before them one that is not counted, which exports what there is to export and fills the disk's cache
@@ -19,7 +20,7 @@ def measure(work: Work, add: Callable[[Row], object], say: Callable[[str], None]
     """A row for each model and backend: medians of the time to import, to load, and of the first call."""
     for one in work.request.models:
         found: dict[str, list[dict[str, float]]] = {name: [] for name in work.request.backends}
-        failed: dict[str, str] = {}
+        failed = {name: reason for name in found if (reason := no_backend(one.spec, BACKENDS[name]))}
         rows: dict[str, Row] = {}
         for start in range(STARTS + 1):
             # in turns, so that drifts fall on all
@@ -37,7 +38,8 @@ def measure(work: Work, add: Callable[[Row], object], say: Callable[[str], None]
 
 
 def _once(work: Work, one: Model, name: str) -> tuple[dict[str, float], Row]:
-    case = work.case(one, GEM if GEM in work.request.methods else work.request.methods[0], work.request.sizes_of(one)[0])
+    methods = one.methods(work.request.methods)
+    case = work.case(one, GEM if GEM in methods else methods[0], work.request.sizes_of(one)[0])
     worker = work.backend(name, KEY)
     try:
         prepared = worker.ask("prepare", "cold", case=case.to_dict())

@@ -15,6 +15,7 @@ from fastloc.bench.roofline.op_counts import plain
 from fastloc.bench.run_context import Work
 from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.session import Contender, Group
+from fastloc.bench.towers.kinds import Spec, no_backend
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.recipes import RECIPES
 
@@ -59,7 +60,8 @@ def contender(work: Work, suite: str, one: Model, case: Case, row: Backend, labe
     if row.name in EMBEDDINGS:
         made.check = "encoder"
         made.row["method"] = ENCODER
-    if row.name == "official":
+    made.failed = no_backend(one.spec, row)
+    if row.name == "official" and not made.failed:
         made.failed = beyond_official(one.spec)
         _refuse(made, official_bytes(case))
     return made
@@ -112,9 +114,10 @@ def _free(case: Case) -> float:
     return float(free)
 
 
-def beyond_official(spec: ModelSpec) -> str:
+def beyond_official(spec: Spec) -> str:
     """The reason not to run GEM's official form on a tower, "" if there is none: it knows CLIP's own ViT, and no other family's parts."""
-    return "" if plain(spec) and spec.pool == "tok" else "the official form is of CLIP's own ViTs, and this tower has other parts"
+    theirs = isinstance(spec, ModelSpec) and plain(spec) and spec.pool == "tok"
+    return "" if theirs else "the official form is of CLIP's own ViTs, and this tower has other parts"
 
 
 def official_bytes(case: Case) -> float:

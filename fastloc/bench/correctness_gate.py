@@ -8,11 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastloc.bench.cases import Case, read_inputs
+from fastloc.bench.cases import Case, empty_text, read_inputs
 from fastloc.bench.models import weights_of
+from fastloc.bench.towers import references
+from fastloc.checkpoints.resnet_spec import ResNetSpec
+from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.reference import parts
-from fastloc.reference import scores as literal
 
 Array = NDArray[np.float32]
 
@@ -49,7 +51,12 @@ def judged(found: Array, reference: Array, precision: str) -> Verdict:
 
 
 def fitting(case: Case) -> tuple[int, int]:
-    """The size at which the reference, which writes every N x N map down, fits into memory: the case's own, or smaller of its shape."""
+    """The size at which the reference, which writes every N x N map down, fits into memory: the case's own, or smaller of its shape.
+
+    A ResNet's is the case's own: its pool alone has maps, of cells of 32 pixels.
+    """
+    if isinstance(case.spec, ResNetSpec):
+        return case.size
     heads = case.spec.heads
     # autograd keeps what every block needs for its backward
     maps = MAPS if case.recipe.reads == "patches" else 2 * MAPS * case.spec.layers
@@ -78,16 +85,15 @@ def grids(case: Case, kind: str = "grids") -> Array:
     return torch.cat(rows).numpy()
 
 
-def _one(weights: Weights, image: Tensor, texts: Tensor, case: Case, kind: str) -> Tensor:
+def _one(weights: Weights | ResNetWeights, image: Tensor, texts: Tensor, case: Case, kind: str) -> Tensor:
     if kind == "encoder":
-        embedding, _ = parts.encoder(weights, image, "bicubic-antialias")
-        return parts.cosine(embedding[:, None], texts).transpose(1, 2)[..., None]
+        return parts.cosine(references.embedding(weights, image)[:, None], texts).transpose(1, 2)[..., None]
     # what stands for the empty text wherever one is timed
-    empty = texts.mean(0) / texts.mean(0).norm()
+    empty = torch.from_numpy(empty_text(texts.numpy()))
     row = case.recipe
     if row.reads != "patches":
         # in float32 the literal softmax has no gradient left next to a share of 1
-        weights, texts, empty = weights.to(dtype=torch.float64), texts.double(), empty.double()
-    scores = literal.scores(weights, image, texts, row, empty).float()
+        weights, texts, empty = references.wide(weights), texts.double(), empty.double()
+    scores = references.scores(weights, image, texts, row, empty).float()
     h, w = (side // step for side, step in zip(case.size, weights.spec.patch, strict=True))
     return scores.transpose(1, 2).reshape(1, len(texts), h, w)

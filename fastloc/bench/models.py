@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc import embedded
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
-from fastloc.checkpoints.vit_spec import ModelSpec, refusal
-from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
+from fastloc.bench.towers.kinds import Spec, methods_of, refusal, spec_of
+from fastloc.checkpoints.resnet_spec import ResNetSpec
+from fastloc.checkpoints.vit_spec import ModelSpec, is_resnet
 from fastloc.errors import FastlocError, ModelError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fastloc.checkpoints.resnet_weights import ResNetWeights
     from fastloc.checkpoints.vit_weights import Weights
 
 EMBEDDED = "embedded"
@@ -49,8 +51,15 @@ class Model:
     asked_size: int = 0
 
     @property
-    def spec(self) -> ModelSpec:
+    def spec(self) -> Spec:
         return spec_of(self.config, self.preprocess)
+
+    @property
+    def vit(self) -> ModelSpec:
+        """The spec, for suites of transformers. Raises ModelError for a ResNet."""
+        if not isinstance(self.spec, ModelSpec):
+            raise ModelError(f"model must be a ViT here, got {self.name}, a CLIP ResNet; use one that runs gem")
+        return self.spec
 
     @property
     def trained(self) -> bool:
@@ -66,6 +75,10 @@ class Model:
         """The input size that it recommends, or was trained at."""
         return int(self.recommended.get("size", self.spec.image[0]))
 
+    def methods(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The methods among these that exist on its kind of tower."""
+        return methods_of(self.spec, names, self.name)
+
     def write(self, file: Path) -> Path:
         """The image tower's tensors under open_clip's names, float32, as .safetensors. Raises ModelError where they cannot be had."""
         import torch
@@ -79,7 +92,7 @@ class Model:
             state = checkpoint(self.name, self.pretrained)
         else:
             state = {name: torch.from_numpy(array) for name, array in seeded_state(_shapes(self.config), 0).items()}
-            # a BatchNorm of a stem divides by the root of these
+            # a BatchNorm divides by the root of these
             state = {name: each.abs() + 0.5 if name.endswith("running_var") else each for name, each in state.items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: each.float().contiguous() for name, each in state.items() if name.startswith("visual.")}, file)
@@ -89,7 +102,7 @@ class Model:
 def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """The tensors of a configuration's image tower: plain ones are known here, others are asked of open_clip (and of timm through it)."""
     vision = config["vision_cfg"]
-    if not vision.get("timm_model_name") and not vision.get("attentional_pool"):
+    if not vision.get("timm_model_name") and not vision.get("attentional_pool") and not is_resnet(config):
         return vision_shapes(config)
     import torch
     from open_clip.model import _build_vision_tower
@@ -167,21 +180,31 @@ def read_state(file: str | Path) -> dict[str, "Tensor"]:
 def open_clip_tower(config: dict[str, Any], file: str | Path, size: tuple[int, int]) -> Any:
     """open_clip's own module of a file that `Model.write` wrote, for inputs of (height, width); positions are resized by its loader."""
     from open_clip.model import _build_vision_tower, resize_pos_embed
-    from torch.nn import ModuleDict
+    from torch.nn import ModuleDict, Parameter
 
-    vision = {**config["vision_cfg"], "image_size": list(size)}
+    from fastloc.functional.position_embedding import resized_position
+
+    spec = spec_of(config, {})
+    # a ResNet takes every size as it is, but its pool's positions
+    vision = config["vision_cfg"] if isinstance(spec, ResNetSpec) else {**config["vision_cfg"], "image_size": list(size)}
     tower = _build_vision_tower(config["embed_dim"], vision, bool(config.get("quick_gelu"))).eval()
     state = read_state(file)
-    if not vision.get("timm_model_name"):
+    if not vision.get("timm_model_name") and not isinstance(spec, ResNetSpec):
         resize_pos_embed(state, ModuleDict({"visual": tower}))
     # all but a BatchNorm's count of batches, which nothing reads
     tower.load_state_dict({**tower.state_dict(), **{name.removeprefix("visual."): each for name, each in state.items()}})
+    if isinstance(spec, ResNetSpec):
+        # its loader leaves the pool's positions alone, so they are resized as it resizes those of a ViT
+        grid = size[0] // spec.patch[0], size[1] // spec.patch[1]
+        position = resized_position(tower.attnpool.positional_embedding.detach(), spec.grid, grid, "bicubic-antialias")
+        tower.attnpool.positional_embedding = Parameter(position)
     return tower
 
 
-def weights_of(config: dict[str, Any], preprocess: dict[str, Any], file: str | Path) -> "Weights":
+def weights_of(config: dict[str, Any], preprocess: dict[str, Any], file: str | Path) -> "Weights | ResNetWeights":
     """The image tower of a file that `Model.write` wrote."""
-    from fastloc.checkpoints.vit_layouts import from_open_clip
+    from fastloc.checkpoints import resnet_weights, vit_layouts
 
     # copied out of the file's mapping, which else would be read, and counted as a call's memory, when it is first used
-    return from_open_clip({name: each.float().clone() for name, each in read_state(file).items()}, spec_of(config, preprocess))
+    state, spec = {name: each.float().clone() for name, each in read_state(file).items()}, spec_of(config, preprocess)
+    return resnet_weights.from_open_clip(state, spec) if isinstance(spec, ResNetSpec) else vit_layouts.from_open_clip(state, spec)

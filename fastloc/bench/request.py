@@ -11,13 +11,16 @@ from fastloc.bench.backends import table as backends
 from fastloc.bench.backends.table import BACKENDS, USUAL
 from fastloc.bench.models import Model, model
 from fastloc.bench.peer_table import PEERS
-from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.errors import FastlocError, PlanError, unknown
+from fastloc.bench.towers.kinds import no_method
+from fastloc.errors import FastlocError, PlanError, RecipeError, unknown
 from fastloc.recipes import RECIPES
 from fastloc.utils import hardware
 
 ALL = "all"
 PEERS_SUITE = "peers"
+GEM = "gem"
+# the suites that are not of GEM alone
+ANY_METHOD = ("methods", "cold")
 DTYPES = ("float32", "float16", "bfloat16")
 # what is measured along each axis of the scaling suites
 SIZES = (224, 336, 448, 672, 896, 1344)
@@ -153,12 +156,38 @@ def suites_of(given: Sequence[str] | None, peers: Sequence[str] | None, known: S
 def check_sizes(models: Sequence[Model], sizes: Sequence[int]) -> None:
     """Check the sizes. Raises FastlocError for a size that a model's patch does not divide."""
     for one in models:
-        spec: ModelSpec = one.spec
+        spec = one.spec
         for size in sizes or (one.size,):
             step = spec.patch[0]
             if size < step or size % step:
                 lower, upper = max(size // step, 1) * step, (size // step + 1) * step
                 raise FastlocError(f"size must be a multiple of the patch of {one.name}, {step}, got {size}; use {lower} or {upper}")
+
+
+def check_methods(models: Sequence[Model], methods: tuple[str, ...], given: Sequence[str] | None) -> None:
+    """Check that every model has a method to measure. Raises RecipeError for a named method that none of the models has.
+
+    given: the names as they were typed; None and "all" are those that a model has.
+    """
+    if given is None or list(given) == [ALL]:
+        return
+    for name in methods:
+        reasons = [no_method(one.spec, name, one.name) for one in models]
+        if all(reasons):
+            raise RecipeError(reasons[0])
+    for one in models:
+        if not one.methods(methods):
+            raise RecipeError(no_method(one.spec, methods[0], one.name))
+
+
+def check_suites(models: Sequence[Model], suites: Sequence[str], given: Sequence[str] | None) -> None:
+    """Check that named suites of GEM have a model for it. Raises FastlocError. given: the names as they were typed."""
+    if given is None or list(given) == [ALL] or any(one.methods((GEM,)) for one in models):
+        return
+    for name in suites:
+        if name not in ANY_METHOD:
+            names = ", ".join(one.name for one in models)
+            raise FastlocError(f"suite {name!r} must have a model that runs gem, got {names}; add one, or use {' and '.join(ANY_METHOD)}")
 
 
 def check_out(out: Path, plot: bool) -> None:

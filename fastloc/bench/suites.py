@@ -36,7 +36,7 @@ def methods(work: Work) -> Iterator[Group]:
         for size in asked.sizes_of(one):
             for batch in asked.batches:
                 place = _place(one, size, batch)
-                for method, changes in variants(one, asked.methods):
+                for method, changes in variants(one, one.methods(asked.methods)):
                     case = work.case(one, method, size, batch, changes=changes)
                     ours = contenders.ours(work, "methods", one, case, asked.backends)
                     name = method + (RECOMMENDED if changes else "")
@@ -98,7 +98,7 @@ def blocks(work: Work) -> Iterator[Group]:
     """GEM and the official form over the number of changed blocks."""
     for one in _largest(work.request.models):
         for count in request.BLOCKS:
-            if count <= one.spec.layers:
+            if count <= one.vit.layers:
                 yield from _beside_official(work, "blocks", one, work.request.sizes_of(one)[0], changes={"blocks": count})
 
 
@@ -141,7 +141,7 @@ def changes_of_the_plan(case: Case, one: Model, row: Backend) -> Iterator[dict[s
     from fastloc.errors import PlanError
     from fastloc.recipes import recipe
 
-    request = PlanRequest(torch.device(case.device), one.spec, recipe(case.method), case.batch, case.size)
+    request = PlanRequest(torch.device(case.device), one.vit, recipe(case.method), case.batch, case.size)
     usual = {**(row.settings if case.device.startswith("cuda") else {}), "dtype": case.dtype}
     default = choose(request, usual)
     for field in ("attention", "projection", "schedule", "norm", "activation", "readout", "launch"):
@@ -200,7 +200,8 @@ def _where_it_ends(work: Work, one: Model, largest: int) -> Iterator[Group]:
 
 
 def _largest(models: tuple[Model, ...]) -> tuple[Model, ...]:
-    """The scaling suites are of one model: the last that is not the embedded one."""
-    others = [one for one in models if one.name != EMBEDDED]
-    return tuple(others[-1:] or models[-1:])
+    """The scaling suites are of GEM on one model: the last that is not the embedded one; of none where no model has GEM."""
+    able = [one for one in models if one.methods((GEM,))]
+    others = [one for one in able if one.name != EMBEDDED]
+    return tuple(others[-1:] or able[-1:])
 

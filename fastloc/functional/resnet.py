@@ -193,8 +193,13 @@ def encode(prepared: Prepared, x: Tensor, table: Tensor, *, cls: bool = False, a
         rows = own_attention(pool, tokens(positions, table), heads, attend=attend)
         return Output(rows[:, 1:], rows[:, 0] if cls else None, grid)
     read = positions + table[1:] if prepared.form.position else positions
-    embedding = own_attention(pool, tokens(positions, table), heads, 1, attend)[:, 0] if cls else None
+    embedding = _mean_row(pool, positions, table, heads, attend) if cls else None
     return Output(F.linear(read, *prepared.value), embedding, grid)
+
+
+def image_embedding(weights: ResNetWeights, pixels: Tensor, table: Tensor) -> Tensor:
+    """The encoder's own image embedding alone, not normalised, by folded weights: [B, 3, H, W] -> [B, E]; table: `position_table`."""
+    return _mean_row(weights.pool, features(weights, pixels).flatten(2).transpose(1, 2), table, weights.spec.heads)
 
 
 def tokens(positions: Tensor, table: Tensor) -> Tensor:
@@ -288,6 +293,10 @@ def check_pixels(pixels: Tensor) -> None:
 def _heads(x: Tensor, heads: int) -> Tensor:
     """Split channels into heads: [B, N, C] -> [B, N, H, d]."""
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads)
+
+
+def _mean_row(pool: Pool, positions: Tensor, table: Tensor, heads: int, attend: Attend = attend) -> Tensor:
+    return own_attention(pool, tokens(positions, table), heads, 1, attend)[:, 0]
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:

@@ -19,7 +19,10 @@ from repo import REPO
 @pytest.mark.parametrize(("arguments", "message"), [
     ("--methods gme", "unknown method 'gme': did you mean 'gem'? known methods: itsm, rclip, eclip, gem"),
     ("--models ViT-B-17", "unknown model 'ViT-B-17': did you mean 'ViT-B-16'"),
-    ("--models RN50", "model 'RN50' is not supported: its image tower is a ResNet, not a ViT"),
+    ("--models RN50 --methods gem", "method 'gem' is one of transformers, and RN50 is a ResNet; on ResNets there are: itsm, rclip, "),
+    ("--models RN50 --suites waterfall", "suite 'waterfall' must have a model that runs gem, got RN50; add one, or use methods and cold"),
+    ("--models RN50,ViT-B-16 --methods gem", "method 'gem' is one of transformers, and RN50 is a ResNet"),
+    ("--models RN50 --sizes 230", "size must be a multiple of the patch of RN50, 32, got 230; use 224 or 256"),
     ("--sizes 100", "size must be a multiple of the patch of embedded, 8, got 100; use 96 or 104"),
     ("--models ViT-B-16 --sizes 230", "size must be a multiple of the patch of ViT-B-16, 16, got 230; use 224 or 240"),
     ("--backends torhc", "unknown backend 'torhc': did you mean 'torch'?"),

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastloc.bench import run_facts
 from fastloc.bench.backends.table import Backend, backend
-from fastloc.bench.cases import Case, read_inputs
+from fastloc.bench.cases import Case, empty_text, read_inputs
 from fastloc.bench.peers.protocol import Passes
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
@@ -74,6 +74,7 @@ def exported(row: Backend, case: Case, folder: Path) -> Path:
 def export(row: Backend, case: Case, file: Path) -> None:
     """Write the graph of a case: everything in it is fixed, as in a file that is made for one device."""
     from fastloc.bench.models import weights_of
+    from fastloc.checkpoints.vit_weights import Weights
     from fastloc.export.graph import Parts
     from fastloc.export.int8 import products_of, quantized
     from fastloc.export.options import Options
@@ -86,13 +87,13 @@ def export(row: Backend, case: Case, file: Path) -> None:
     outputs = ("similarity", "scores") if needs_cls(method.readout, case.texts) else ("similarity",)
     options = Options(spelling=row.spelling, dtype=stored, size=case.size, batch=case.batch, count=case.texts, outputs=outputs)
     weights = weights_of(case.config, case.preprocess, case.weights)
+    assert isinstance(weights, Weights), "no_backend refuses every other tower before this process starts"
     options.check(weights.spec, method)
     empty = None
     if method.reads_empty(case.texts):
         import torch
 
-        empty = torch.from_numpy(read_inputs(case.to_dict())["texts"][0].mean(0))
-        empty = empty / empty.norm()
+        empty = torch.from_numpy(empty_text(read_inputs(case.to_dict())["texts"][0]))
     made = trace(Parts(weights, method, options, None, None, empty))
     if stored.startswith("int8"):
         inputs = read_inputs(case.to_dict())

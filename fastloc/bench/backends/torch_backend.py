@@ -1,7 +1,8 @@
 """The engine, and torch.compile of the functional pass, as contenders."""
 
 import json
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,16 @@ from torch import Tensor
 from fastloc.bench import run_facts
 from fastloc.bench.backends import official_gem
 from fastloc.bench.backends.table import Backend
-from fastloc.bench.cases import Case, read_inputs
+from fastloc.bench.cases import Case, empty_text, read_inputs
 from fastloc.bench.models import open_clip_tower, weights_of
 from fastloc.bench.peers.protocol import Passes
+from fastloc.checkpoints.families.kinds import AnyWeights
+from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import device_heatmaps
 from fastloc.engine.plan import DTYPES, FIELDS
-from fastloc.engine.vit_engine import Engine, Tower
+from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
+from fastloc.functional import resnet
 from fastloc.functional.similarity import grids as functional
 from fastloc.functional.vit import image_embedding, positions
 from fastloc.imaging.geometry import fit
@@ -30,19 +34,27 @@ def versions() -> dict[str, str]:
     return run_facts.versions("fastloc", "torch", "triton", "numpy")
 
 
-def _weights(case: Case) -> Weights:
+def _weights(case: Case) -> Weights | ResNetWeights:
     return _read(case.weights, json.dumps([case.config, case.preprocess], sort_keys=True))
 
 
 @lru_cache(maxsize=1)
-def _read(file: str, described: str) -> Weights:
+def _read(file: str, described: str) -> Weights | ResNetWeights:
     config, preprocess = json.loads(described)
     return weights_of(config, preprocess, file)
 
 
 @lru_cache(maxsize=1)
-def _tower(weights: Weights, device: torch.device, dtype: str) -> Tower:
-    return Tower(weights, device, dtype)
+def _tower(weights: AnyWeights, device: torch.device, dtype: str) -> AnyTower:
+    made: AnyTower = tower_kind(weights).tower(weights, device, dtype)
+    return made
+
+
+def _transformer(case: Case) -> Weights:
+    """The weights for a contender that no other tower reaches, see `fastloc.bench.towers.kinds.no_backend`."""
+    weights = _weights(case)
+    assert isinstance(weights, Weights)
+    return weights
 
 
 class Inputs:
@@ -53,8 +65,8 @@ class Inputs:
         device = torch.device(case.device)
         self.pixels = [torch.from_numpy(each).to(device) for each in arrays["pixels"]]
         self.texts = torch.from_numpy(arrays["texts"][0]).to(device)
-        # in the empty text's place; any unit vector costs the same
-        self.empty = self.texts.mean(0) / self.texts.mean(0).norm() if case.recipe.reads_empty(len(self.texts)) else None
+        empty = torch.from_numpy(empty_text(arrays["texts"][0])).to(device)
+        self.empty = empty if case.recipe.reads_empty(len(self.texts)) else None
         self.frames = arrays["frames"][0]
 
     def of(self, index: int) -> Tensor:
@@ -69,7 +81,7 @@ def engine(row: Backend, case: Case) -> Passes:
     weights = _weights(case)
     method = case.recipe
     settings = {**(row.settings if device.type == "cuda" else {}), **case.settings, "dtype": case.dtype}
-    run = Engine(_tower(weights, device, case.dtype), method, settings)
+    run: AnyEngine = tower_kind(weights).engine(_tower(weights, device, case.dtype), method, settings)
     inputs = Inputs(case)
     geometry = fit(case.frame, case.size, weights.spec.patch)
     plan, order = run.plan(case.batch, case.size), method.readout
@@ -98,7 +110,7 @@ def compiled(row: Backend, case: Case) -> Passes:
     torch.set_num_threads(case.threads)
     _strict()
     device = torch.device(case.device)
-    weights = _weights(case).to(device, DTYPES[case.dtype])
+    weights = _transformer(case).to(device, DTYPES[case.dtype])
     method, inputs = case.recipe, Inputs(case)
 
     def plain(pixels: Tensor) -> Tensor:
@@ -125,7 +137,7 @@ def official(row: Backend, case: Case) -> Passes:
     if case.method != "gem" or set(case.changes) - {"blocks", "iterations"}:
         raise ValueError("the official form is GEM's, with its blocks and iterations")
     device = torch.device(case.device)
-    weights, method, inputs = _weights(case).to(device, DTYPES[case.dtype]), case.recipe, Inputs(case)
+    weights, method, inputs = _transformer(case).to(device, DTYPES[case.dtype]), case.recipe, Inputs(case)
 
     @torch.inference_mode()
     def model(index: int) -> Tensor:
@@ -142,11 +154,17 @@ def embedding(row: Backend, case: Case) -> Passes:
     weights = _tower(_weights(case), device, case.dtype).weights
     grid = case.size[0] // weights.spec.patch[0], case.size[1] // weights.spec.patch[1]
     # as open_clip resizes them
-    places, texts = positions(weights, grid, recipe("itsm", position="bicubic-antialias")), inputs.texts.to(weights.dtype)
+    resized, texts = recipe("itsm", position="bicubic-antialias"), inputs.texts.to(weights.dtype)
+    embed: Callable[[Tensor], Tensor]
+    if isinstance(weights, ResNetWeights):
+        embed = partial(resnet.image_embedding, weights, table=resnet.position_table(weights, grid, resized))
+    else:
+        assert isinstance(weights, Weights)
+        embed = partial(image_embedding, weights, places=positions(weights, grid, resized))
 
     @torch.inference_mode()
     def model(index: int) -> Tensor:
-        found = image_embedding(weights, inputs.of(index).to(weights.dtype), places)
+        found = embed(inputs.of(index).to(weights.dtype))
         return (torch.nn.functional.normalize(found, dim=-1) @ texts.T)[..., None, None]
 
     return Passes(model, lambda: model(0).float().cpu().numpy(), None, device.type)

@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
 def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
     """gflop, moved_mb, traffic_mb, and floor_ms and bound where this machine's ceilings were measured. Nothing for 8-bit products,
-    whose ceiling is another, and for methods and towers that are not counted. An exported file counts like the plan it was traced from."""
+    whose ceiling is another, and for methods and towers that are not counted, such as ResNets.
+    An exported file counts like the plan it was traced from."""
     import torch
 
     from fastloc.bench.roofline import floor
     from fastloc.bench.roofline.op_counts import plain
+    from fastloc.checkpoints.vit_spec import ModelSpec
     from fastloc.engine.plan import PlanRequest
     from fastloc.engine.plan_options import choose
     from fastloc.recipes import recipe
 
     spec, method = one.spec, recipe(case.method, **case.changes)
-    if row.stored or row.name in EMBEDDINGS or method.name in floor.UNCOUNTED or not plain(spec):
+    if row.stored or row.name in EMBEDDINGS or method.name in floor.UNCOUNTED or not isinstance(spec, ModelSpec) or not plain(spec):
         return {}
     if row.build == "official":
         works = floor.official(spec, case.batch, case.size, case.texts, method.blocks + 1, method.iterations, dtype=case.dtype)

@@ -13,7 +13,7 @@ k and v of the encoder's own path. Nobody published a method on these towers. Wh
 - Extension: a BatchNorm takes the place of the LayerNorm whose lengths GEM's adaptive temperature reads (S0, S1 and S2).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +42,7 @@ _ONLY_ELSEWHERE = {
 class Prepared:
     """One trunk, folded for one recipe."""
 
-    # the last stage's blocks keep their BatchNorm apart where the recipe reads the lengths behind it
-    trunk: Trunk
+    trunk: Trunk  # folded
     recipe: Recipe
     gate: str
     table: Tensor | None  # see `fastloc.functional.attention.temperature_table`
@@ -76,8 +75,6 @@ def why_not(recipe: Recipe) -> str | None:
         return f"method {recipe.name!r} is one of plain transformers: it reads more of them than a local path does"
     if recipe.crosses:
         return f"method {recipe.name!r} reads middle blocks' attention, and those of a FastViT are convolutions on other grids"
-    if recipe.rho is not None and recipe.inv_temp != "matched":
-        return f"method {recipe.name!r} takes temperatures that are measured for plain transformers"
     for field, reason in _ONLY_ELSEWHERE.items():
         if getattr(recipe, field):
             return f"{field} of {recipe.name!r} means nothing on a FastViT: {reason}"
@@ -85,9 +82,7 @@ def why_not(recipe: Recipe) -> str | None:
 
 
 def prepare(trunk: Trunk, recipe: Recipe, gate: str = "encoder") -> Prepared:
-    """Fold `trunk` for `recipe`.
-
-    trunk: as it was read; one that is folded already serves every recipe but those with inv_temp="adaptive" where its norm is a BatchNorm.
+    """Fold `trunk`, which may be folded already, for `recipe`.
 
     Raises:
         RecipeError: see `check`; an unknown gate; a table for another number of heads.
@@ -95,16 +90,8 @@ def prepare(trunk: Trunk, recipe: Recipe, gate: str = "encoder") -> Prepared:
     if gate not in GATES:
         raise RecipeError(unknown("gate", gate, GATES))
     check(recipe, trunk)
-    merged, own = folded(trunk), attention_blocks(trunk)
-    if recipe.inv_temp == "adaptive":
-        if any(block.norm is None for block in own):
-            what = "must be a number or None on a folded trunk, got 'adaptive'; give the trunk as it was read"
-            raise RecipeError(f"inv_temp of {recipe.name!r} {what}")
-        last = merged.stages[-1]
-        blocks = tuple(replace(now, norm=was.norm, qkv=was.qkv) for now, was in zip(attention_blocks(merged), own, strict=True))
-        merged = replace(merged, stages=(*merged.stages[:-1], replace(last, blocks=blocks)))
-    weight = own[0].qkv.weight
-    return Prepared(merged, recipe, gate, temperature_table(recipe, weight.shape[1] // HEAD_WIDTH, weight))
+    weight = attention_blocks(trunk)[0].qkv.weight
+    return Prepared(folded(trunk), recipe, gate, temperature_table(recipe, weight.shape[1] // HEAD_WIDTH, weight))
 
 
 def finish(prepared: Prepared, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,9 +119,14 @@ def finish(prepared: Prepared, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _projections(block: AttentionBlock, x: Tensor) -> tuple[Tensor, Projections]:
-    """The cells that q, k and v are made of, [B, P, C], and these."""
-    y = rows_of(x if block.norm is None else fastvit.normed(x, block.norm))
-    packed = fastvit.linear(y, block.qkv).reshape(*y.shape[:2], 3, -1, HEAD_WIDTH)
+    """The normed cells [B, P, C], and q, k and v."""
+    if block.norm is not None:
+        y = read = rows_of(fastvit.normed(x, block.norm))
+    else:
+        # qkv holds the norm
+        read = rows_of(x)
+        y = read if block.merged is None else read * block.merged.scale + block.merged.shift
+    packed = fastvit.linear(read, block.qkv).reshape(*read.shape[:2], 3, -1, HEAD_WIDTH)
     return y, Projections(packed, "qkv", prefix=0)
 
 
