@@ -141,7 +141,7 @@ def test_random_weights_are_seeded():
         ("ViT-B-16", "openia", "unknown pretrained tag of ViT-B-16 'openia': did you mean 'openai'"),
         ("ViT-B-16", None, "needs weights: give pretrained, a path or one of openai, "),
         ("ViT-B-16", "nowhere/weights.pt", "weights file 'nowhere/weights.pt' does not exist"),
-        ("MobileCLIP2-S0", "dfndr2b", "'MobileCLIP2-S0' is not supported: its image tower is timm's fastvit_mci0"),
+        ("vit_relpos_medium_patch16_cls_224", "random", "is not supported: its image tower is timm's vit_relpos_medium_patch16_cls_224"),
         ("local-dir:/nowhere", None, "model directory '/nowhere' does not exist"),
         (str(embedded.FOLDER), "weights.pt", "a folder with weights of its own, got 'weights.pt'; leave it out"),
         ("nowhere.json", "random", "model configuration 'nowhere.json' cannot be read"),
