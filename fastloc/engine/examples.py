@@ -53,8 +53,10 @@ def reads_patches(localizer: ModelReader) -> bool:
     """True for a method whose maps are cosines of patch features."""
     if isinstance(localizer.weights, Weights):
         return localizer.recipe.reads == "patches"
-    rows = forms.FORMS if isinstance(localizer.weights, HierarchicalWeights) else resnet.FORMS
-    return not rows[localizer.recipe.name].relevance
+    if isinstance(localizer.weights, HierarchicalWeights):
+        form = forms.form_of(localizer.recipe, localizer.weights.spec)
+        return form is not None and not form.relevance
+    return not resnet.FORMS[localizer.recipe.name].relevance
 
 
 def _of_patches(localizer: ModelReader, example: Example) -> Tensor:

@@ -12,8 +12,8 @@ from fastloc.checkpoints.hierarchical.parts import BatchNorm, Conv, LayerNorm, L
 from fastloc.checkpoints.hierarchical.take import Take
 
 __all__ = [
-    "HEAD_WIDTH", "Arch", "AttentionBlock", "Branches", "Excite", "Mixer", "MixerBlock", "Mlp", "Position", "Stage", "Trunk", "Unit",
-    "architecture", "trunk",
+    "HEAD_WIDTH", "Affine", "Arch", "AttentionBlock", "Branches", "Excite", "Mixer", "MixerBlock", "Mlp", "Position", "Stage", "Trunk",
+    "Unit", "architecture", "trunk",
 ]  # fmt: skip
 
 HEAD_WIDTH = 32
@@ -122,14 +122,26 @@ class MixerBlock:
 
 
 @dataclass(frozen=True)
+class Affine:
+    """x * scale + shift: a BatchNorm in its two numbers a channel."""
+
+    scale: Tensor  # [C]
+    shift: Tensor  # [C]
+
+
+@dataclass(frozen=True)
 class AttentionBlock:
-    """x + scale * attention(norm(x)), heads of HEAD_WIDTH channels, and an MLP. A BatchNorm is part of qkv once it is folded."""
+    """x + scale * attention(norm(x)), heads of HEAD_WIDTH channels, and an MLP.
+
+    A BatchNorm is part of qkv once it is folded: `norm` is then None, and `merged` the norm for those that read its output alone.
+    """
 
     norm: BatchNorm | LayerNorm | None
     qkv: Linear  # [3 C, C]
     out: Linear  # [C, C]
     scale: Tensor  # [C]
     mlp: Mlp
+    merged: Affine | None = None
 
 
 @dataclass(frozen=True)

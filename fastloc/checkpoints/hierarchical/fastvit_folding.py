@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.hierarchical import parts, tree
-from fastloc.checkpoints.hierarchical.fastvit import AttentionBlock, Branches, Mixer, Position, Trunk
+from fastloc.checkpoints.hierarchical.fastvit import Affine, AttentionBlock, Branches, Mixer, Position, Trunk
 from fastloc.checkpoints.hierarchical.parts import BatchNorm, Conv, Linear
 
 __all__ = ["folded"]
@@ -36,9 +36,9 @@ def _folded(part: Branches | Mixer | Position | AttentionBlock | Conv) -> Conv |
         if not isinstance(part.norm, BatchNorm):
             return replace(part, mlp=mlp)
         factor, offset = part.norm.factors()
-        weight = part.qkv.weight.double()
-        qkv = Linear((weight * factor).to(part.qkv.weight.dtype), (weight @ offset).to(part.qkv.weight.dtype))
-        return replace(part, norm=None, qkv=qkv, mlp=mlp)
+        weight, dtype = part.qkv.weight.double(), part.qkv.weight.dtype
+        qkv = Linear((weight * factor).to(dtype), (weight @ offset).to(dtype))
+        return replace(part, norm=None, qkv=qkv, mlp=mlp, merged=Affine(factor.to(dtype), offset.to(dtype)))
     return parts.folded(part)
 
 

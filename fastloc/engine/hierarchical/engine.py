@@ -22,14 +22,14 @@ from fastloc.recipes import Recipe
 
 __all__ = ["HierarchicalEngine", "HierarchicalPass", "HierarchicalTower", "choose"]
 
-_NO_LOCAL_PATH = "no block's attention is changed"
+_ONE_STAGE = "blocks of one stage at most are changed, each projected at once"
 
 
 class HierarchicalTower:
     """A hierarchical tower on a device in a dtype, which the engines of several recipes share."""
 
     def __init__(self, weights: HierarchicalWeights, device: torch.device, dtype: str) -> None:
-        self.dtype = dtype
+        self.dtype, self.plain = dtype, weights
         # folded before it is rounded to a smaller dtype
         self.weights = folded(weights).to(device, DTYPES[dtype])
 
@@ -45,7 +45,7 @@ class HierarchicalEngine(BaseEngine):
 
     def __init__(self, tower: HierarchicalTower, recipe: Recipe, settings: Mapping[str, str]) -> None:
         super().__init__(tower, recipe, settings)
-        self.prepared = forms.prepare(tower.weights, recipe)
+        self.prepared = forms.prepare(tower.weights, recipe, tower.plain)
 
     def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
         return choose(self.device, self.tower.weights.spec, self.recipe, batch, size, self.settings)
@@ -75,7 +75,7 @@ class HierarchicalPass:
             pixels = self.frames(pixels, bgr=self.shape.bgr, fused=self.shape.plan.frames == "triton")
         if self.prepared.form.relevance:
             return forms.relevance(self.prepared, pixels, texts, empty if self.shape.background else None)
-        out = forms.encode(self.prepared, forms.features(self.prepared.weights, pixels), cls=self.cls)
+        out = forms.encode(self.prepared, pixels, cls=self.cls)
         compared = torch.cat([texts, empty[None]]) if self.shape.background and empty is not None else texts
         return readout.similarity(out, texts, self.recipe.readout, empty, self.cosine), readout.scores(out, compared)
 
@@ -101,8 +101,8 @@ def _graphs(request: PlanRequest, chosen: Chosen) -> list[str]:
 HIERARCHICAL_OPTIONS = {
     **{name: OPTIONS[name] for name in SHARED},
     "attention": (PlanOption("sdpa", "PyTorch's fused attention, in the stages that have one"),),
-    "projection": (PlanOption("per-block", _NO_LOCAL_PATH),),
-    "schedule": (PlanOption("per-block", _NO_LOCAL_PATH),),
+    "projection": (PlanOption("per-block", _ONE_STAGE),),
+    "schedule": (PlanOption("per-block", _ONE_STAGE),),
     "norm": (PlanOption("torch", "BatchNorms are folded into the convolutions; LayerNorms are PyTorch's"),),
     "activation": (PlanOption("torch", "GELU is one kernel of PyTorch's already"),),
     "launch": (PlanOption("graph", OPTIONS["launch"][0].why, impossible=_graphs), OPTIONS["launch"][1]),

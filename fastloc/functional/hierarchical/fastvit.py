@@ -21,7 +21,7 @@ from fastloc.checkpoints.hierarchical.fastvit import (
 )
 from fastloc.checkpoints.hierarchical.parts import BatchNorm, Conv, LayerNorm, Linear
 
-__all__ = ["last", "stages"]
+__all__ = ["entered", "excited", "last", "linear", "mlp", "normed", "stages", "summed", "tokens", "unit"]
 
 
 def stages(trunk: Trunk, pixels: Tensor) -> list[Tensor]:
@@ -41,81 +41,100 @@ def last(trunk: Trunk, pixels: Tensor) -> Tensor:
     return found
 
 
+def tokens(trunk: Trunk, pixels: Tensor) -> Tensor:
+    """The input of the last stage's first block, [B, C, h, w], for pixels as `stages` takes them."""
+    x = pixels
+    for each in trunk.stem:
+        x = unit(x, each)
+    for stage in trunk.stages[:-1]:
+        x = _stage(x, stage)
+    return entered(x, trunk.stages[-1])
+
+
 def _each(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
     x = pixels
-    for unit in trunk.stem:
-        x = _unit(x, unit)
+    for each in trunk.stem:
+        x = unit(x, each)
     for stage in trunk.stages:
         x = _stage(x, stage)
         yield x
-    yield _unit(x, trunk.final)
+    yield unit(x, trunk.final)
 
 
-def _stage(x: Tensor, stage: Stage) -> Tensor:
-    for unit in stage.step:
-        x = _unit(x, unit)
+def entered(x: Tensor, stage: Stage) -> Tensor:
+    """The stage's input on its own grid, with positions: before its first block."""
+    for each in stage.step:
+        x = unit(x, each)
     if stage.position is not None:
         x = x + _convolved(x, stage.position.conv) if isinstance(stage.position, Position) else _convolved(x, stage.position)
-    for block in stage.blocks:
-        x = _mixed(x, block.mixer) if isinstance(block, MixerBlock) else x + _attended(x, block)
-        x = x + _mlp(x, block.mlp)
     return x
 
 
-def _unit(x: Tensor, unit: Unit) -> Tensor:
-    y = _summed(x, unit.conv)
-    if unit.excite is not None:
-        y = y * _excited(y, unit.excite)
+def _stage(x: Tensor, stage: Stage) -> Tensor:
+    x = entered(x, stage)
+    for block in stage.blocks:
+        x = _mixed(x, block.mixer) if isinstance(block, MixerBlock) else x + _attended(x, block)
+        x = x + mlp(x, block.mlp)
+    return x
+
+
+def unit(x: Tensor, part: Unit) -> Tensor:
+    """A convolution, its squeeze-and-excitation and GELU: [B, C, h, w] -> [B, D, h / stride, w / stride]."""
+    y = summed(x, part.conv)
+    if part.excite is not None:
+        y = y * excited(y, part.excite)
     return F.gelu(y)
 
 
-def _excited(x: Tensor, excite: Excite) -> Tensor:
+def excited(x: Tensor, excite: Excite) -> Tensor:
     """The factors of channels, [B, C, 1, 1]."""
     inner = F.relu(F.linear(x.mean((2, 3)), excite.inner.weight, excite.inner.bias))
     return torch.sigmoid(F.linear(inner, excite.outer.weight, excite.outer.bias))[:, :, None, None]
 
 
-def _summed(x: Tensor, conv: Branches | Conv) -> Tensor:
+def summed(x: Tensor, conv: Branches | Conv) -> Tensor:
+    """The sum of the branches, or the one convolution that they are folded to."""
     if isinstance(conv, Conv):
         return _convolved(x, conv)
     total = _convolved(x, conv.convs[0])
     for each in conv.convs[1:]:
         total = total + _convolved(x, each)
-    return total if conv.identity is None else total + _normed(x, conv.identity)
+    return total if conv.identity is None else total + normed(x, conv.identity)
 
 
 def _mixed(x: Tensor, mixer: Mixer | Conv) -> Tensor:
     if isinstance(mixer, Conv):
         return _convolved(x, mixer)
-    return x + mixer.scale[:, None, None] * (_summed(x, mixer.mixer) - _normed(x, mixer.norm))
+    return x + mixer.scale[:, None, None] * (summed(x, mixer.mixer) - normed(x, mixer.norm))
 
 
 def _attended(x: Tensor, block: AttentionBlock) -> Tensor:
     """The branch of attention beside x, [B, C, h, w]."""
     batch, channels, height, width = x.shape
-    rows = (x if block.norm is None else _normed(x, block.norm)).flatten(2).transpose(1, 2)
-    packed = _linear(rows, block.qkv).reshape(batch, height * width, 3, channels // HEAD_WIDTH, HEAD_WIDTH)
+    rows = (x if block.norm is None else normed(x, block.norm)).flatten(2).transpose(1, 2)
+    packed = linear(rows, block.qkv).reshape(batch, height * width, 3, channels // HEAD_WIDTH, HEAD_WIDTH)
     q, k, v = packed.permute(2, 0, 3, 1, 4)
     found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, height * width, channels)
-    return (_linear(found, block.out) * block.scale).transpose(1, 2).reshape(x.shape)
+    return (linear(found, block.out) * block.scale).transpose(1, 2).reshape(x.shape)
 
 
-def _mlp(x: Tensor, mlp: Mlp) -> Tensor:
+def mlp(x: Tensor, part: Mlp) -> Tensor:
     """The branch of the MLP beside x, [B, C, h, w]."""
-    rows = _convolved(x, mlp.conv).permute(0, 2, 3, 1)
-    return (_linear(F.gelu(_linear(rows, mlp.inner)), mlp.outer) * mlp.scale).permute(0, 3, 1, 2)
+    rows = _convolved(x, part.conv).permute(0, 2, 3, 1)
+    return (linear(F.gelu(linear(rows, part.inner)), part.outer) * part.scale).permute(0, 3, 1, 2)
 
 
-def _linear(x: Tensor, layer: Linear) -> Tensor:
+def linear(x: Tensor, layer: Linear) -> Tensor:
+    """The layer over the last axis."""
     return F.linear(x, layer.weight, layer.bias)
 
 
 def _convolved(x: Tensor, conv: Conv) -> Tensor:
     y = F.conv2d(x, conv.kernel, conv.bias, conv.stride, conv.padding, groups=conv.groups)
-    return y if conv.norm is None else _normed(y, conv.norm)
+    return y if conv.norm is None else normed(y, conv.norm)
 
 
-def _normed(x: Tensor, norm: BatchNorm | LayerNorm) -> Tensor:
+def normed(x: Tensor, norm: BatchNorm | LayerNorm) -> Tensor:
     """The norm of a map [B, C, h, w]."""
     if isinstance(norm, BatchNorm):
         return F.batch_norm(x, norm.mean, norm.variance, norm.scale, norm.shift, eps=norm.eps)

@@ -1,30 +1,32 @@
 """Hierarchical towers as functions: `forward(weights, pixels, recipe) -> Output`. Nothing is hooked.
 
-A row of `FORMS` describes what a method reads of a tower; methods without a row exist only on transformers. There is no class token and
-no attention behind the last map: its mean goes through the head, so a cell in the texts' space is the head of that cell alone.
+A row of `FORMS` describes what a method reads of a tower. There is no class token and no attention behind the last map: its mean goes
+through the head, so a cell in the texts' space is the head of that cell alone. FastViT attends over its whole grid in the last stage, which
+has a local path (`self_self`); other methods without a row exist only on plain transformers.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.hierarchical import tree
+from fastloc.checkpoints.hierarchical.fastvit import Arch
 from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights, folded
 from fastloc.errors import ModelError, RecipeError, unknown
 from fastloc.functional import vjp
-from fastloc.functional.hierarchical import convnext, fastvit, swin
+from fastloc.functional.hierarchical import convnext, fastvit, self_self, swin
 from fastloc.functional.hierarchical.cells import cells, embedding, head_gradient, rows_of
 from fastloc.functional.output import Output
 from fastloc.functional.target import at_unit_embedding
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes import recipe as named
 
-__all__ = ["FORMS", "TARGETS", "Form", "Prepared", "check", "check_pixels", "encode", "features", "forward", "prepare", "relevance"]
+__all__ = ["FORMS", "TARGETS", "Form", "Prepared", "check", "check_pixels", "encode", "form_of", "forward", "prepare", "relevance"]
 
 # (trunk, pixels) -> the maps of all stages, the last one the head's, by the families of `fastloc.checkpoints.hierarchical.families`
 STAGES: dict[str, Callable[[Any, Tensor], list[Tensor]]] = {"ConvNeXt": convnext.stages, "FastViT": fastvit.stages, "Swin": swin.stages}
@@ -40,11 +42,12 @@ _EVERYWHERE = ("readout", "template", "fit")
 class Form:
     """The parts of a hierarchical tower that a method reads.
 
-    relevance: Grad-CAM, else every cell of the last map through the head.
+    relevance: Grad-CAM, else every cell of the last map through the head. local: of the local path's last map, in place of the encoder's.
     fields: the recipe's fields that have an effect here, besides its read-out, template and fit.
     """
 
     relevance: bool = False
+    local: bool = False
     fields: tuple[str, ...] = ()
 
 
@@ -56,6 +59,12 @@ FORMS = {
     # Grad-CAM (Selvaraju et al., ICCV 2017) on the last map, or with `start` on an earlier, finer one
     "grad_cam": Form(relevance=True, fields=("start", "target", "target_scale")),
 }
+# a recipe's attention terms in the last stage of a FastViT, see `self_self` for what is exact and what nobody published
+LOCAL = Form(
+    local=True,
+    fields=("blocks", "terms", "combine", "unit", "iterations", "inv_temp", "rho", "bias_std", "procrustes_weight", "residual", "mlp"),
+)
+_ATTENDING = "FastViT"
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class Prepared:
     recipe: Recipe
     form: Form
     head: Head  # in float32 at least where gradients are formed of it, else the weights' own
+    local: self_self.Prepared | None = None
 
 
 def forward(weights: HierarchicalWeights, pixels: Tensor, recipe: Recipe, *, cls: bool = False) -> Output:
@@ -86,18 +96,29 @@ def forward(weights: HierarchicalWeights, pixels: Tensor, recipe: Recipe, *, cls
         raise RecipeError(
             f"method {recipe.name!r} has no patch features of its own: call fastloc.functional.hierarchical.forms.relevance with the texts"
         )
-    return encode(prepared, features(prepared.weights, pixels), cls=cls)
+    return encode(prepared, pixels, cls=cls)
+
+
+def form_of(recipe: Recipe, spec: HierarchicalSpec) -> Form | None:
+    """The parts of this tower that a recipe reads; None where it exists only on plain transformers."""
+    # a table of temperatures is measured on a model's blocks by `fastloc calibrate`, which runs plain transformers
+    measured = recipe.rho is not None and recipe.inv_temp != "matched"
+    if recipe.name not in FORMS and spec.family == _ATTENDING and not measured and self_self.why_not(recipe) is None:
+        return LOCAL
+    return FORMS.get(recipe.name)
 
 
 def check(recipe: Recipe, spec: HierarchicalSpec, name: str = "this model") -> None:
     """Raise RecipeError for a method that does not exist on hierarchical towers, and for a changed field that nothing there reads."""
-    if recipe.name not in FORMS:
-        known = ", ".join(each for each in FORMS if each in RECIPES)
+    form = form_of(recipe, spec)
+    if form is None:
+        known = ", ".join(name for name, row in RECIPES.items() if form_of(row, spec))
         raise RecipeError(
             f"method {recipe.name!r} is one of plain transformers, and {name} is a {spec.family}, whose grid shrinks from stage to stage; "
             f"there are: {known}"
         )
-    form = FORMS[recipe.name]
+    if form.local:
+        self_self.check_blocks(recipe, cast(Arch, spec.arch).depths[-1])
     # the authors' form too, some of whose fields have no effect here
     usual = [named(recipe.name, official=official) for official in (False, True)] if recipe.name in RECIPES else [recipe]
     for field in fields(Recipe):
@@ -116,10 +137,23 @@ def check(recipe: Recipe, spec: HierarchicalSpec, name: str = "this model") -> N
         )
 
 
-def prepare(weights: HierarchicalWeights, recipe: Recipe) -> Prepared:
-    """Fold `weights` for `recipe`. Raises RecipeError, see `check`."""
+def prepare(weights: HierarchicalWeights, recipe: Recipe, plain: HierarchicalWeights | None = None) -> Prepared:
+    """Fold `weights` for `recipe`.
+
+    plain: the same tower as it was read, where `weights` are folded already: some recipes read norms that folding merges.
+
+    Raises:
+        RecipeError: see `check`.
+    """
     check(recipe, weights.spec)
-    tower, form = folded(weights), FORMS[recipe.name]
+    tower, form = folded(weights), form_of(recipe, weights.spec)
+    assert form is not None
+    if form.local:
+        read = tower if recipe.inv_temp != "adaptive" else plain or weights
+        made = self_self.prepare(read.trunk, recipe)
+        table = None if made.table is None else made.table.to(weights.device)
+        trunk = tree.mapped(made.trunk, Tensor, lambda tensor: tensor.to(weights.device, weights.dtype))
+        return Prepared(tower, recipe, form, tower.head, replace(made, trunk=trunk, table=table))
     return Prepared(tower, recipe, form, tree.mapped(tower.head, Tensor, vjp.upcast) if form.relevance else tower.head)
 
 
@@ -128,9 +162,14 @@ def features(weights: HierarchicalWeights, pixels: Tensor) -> Tensor:
     return LAST[weights.spec.family](weights.trunk, pixels.to(weights.dtype))
 
 
-def encode(prepared: Prepared, x: Tensor, *, cls: bool = False) -> Output:
-    """Patch features and, with `cls`, the image embedding, from the map that the head reads, [B, C, h, w]."""
-    return Output(cells(prepared.head, x), embedding(prepared.head, x) if cls else None, (x.shape[2], x.shape[3]))
+def encode(prepared: Prepared, pixels: Tensor, *, cls: bool = False) -> Output:
+    """Patch features and, with `cls`, the encoder's own image embedding, of pixels [B, 3, H, W]."""
+    if prepared.local is None:
+        read = own = features(prepared.weights, pixels)
+    else:
+        trunk = prepared.local.trunk
+        read, own = self_self.finish(prepared.local, fastvit.tokens(trunk, pixels.to(prepared.weights.dtype)))
+    return Output(cells(prepared.head, read), embedding(prepared.head, own) if cls else None, (read.shape[2], read.shape[3]))
 
 
 def relevance(prepared: Prepared, pixels: Tensor, texts: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
