@@ -29,7 +29,7 @@ class HierarchicalTower:
     """A hierarchical tower on a device in a dtype, which the engines of several recipes share."""
 
     def __init__(self, weights: HierarchicalWeights, device: torch.device, dtype: str) -> None:
-        self.dtype, self.plain = dtype, weights
+        self.dtype = dtype
         # folded before it is rounded to a smaller dtype
         self.weights = folded(weights).to(device, DTYPES[dtype])
 
@@ -45,7 +45,7 @@ class HierarchicalEngine(BaseEngine):
 
     def __init__(self, tower: HierarchicalTower, recipe: Recipe, settings: Mapping[str, str]) -> None:
         super().__init__(tower, recipe, settings)
-        self.prepared = forms.prepare(tower.weights, recipe, tower.plain)
+        self.prepared = forms.prepare(tower.weights, recipe)
 
     def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
         return choose(self.device, self.tower.weights.spec, self.recipe, batch, size, self.settings)

@@ -6,7 +6,7 @@ has a local path (`self_self`); other methods without a row exist only on plain 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import torch
@@ -101,10 +101,11 @@ def forward(weights: HierarchicalWeights, pixels: Tensor, recipe: Recipe, *, cls
 
 def form_of(recipe: Recipe, spec: HierarchicalSpec) -> Form | None:
     """The parts of this tower that a recipe reads; None where it exists only on plain transformers."""
-    found = FORMS.get(recipe.name)
-    if found is None and spec.family == _ATTENDING and self_self.why_not(recipe) is None:
+    # a table of temperatures is measured on a model's blocks by `fastloc calibrate`, which runs plain transformers
+    measured = recipe.rho is not None and recipe.inv_temp != "matched"
+    if recipe.name not in FORMS and spec.family == _ATTENDING and not measured and self_self.why_not(recipe) is None:
         return LOCAL
-    return found
+    return FORMS.get(recipe.name)
 
 
 def check(recipe: Recipe, spec: HierarchicalSpec, name: str = "this model") -> None:
@@ -136,23 +137,13 @@ def check(recipe: Recipe, spec: HierarchicalSpec, name: str = "this model") -> N
         )
 
 
-def prepare(weights: HierarchicalWeights, recipe: Recipe, plain: HierarchicalWeights | None = None) -> Prepared:
-    """Fold `weights` for `recipe`.
-
-    plain: the same tower as it was read, where `weights` are folded already: some recipes read norms that folding merges.
-
-    Raises:
-        RecipeError: see `check`.
-    """
+def prepare(weights: HierarchicalWeights, recipe: Recipe) -> Prepared:
+    """Fold `weights` for `recipe`. Raises RecipeError, see `check`."""
     check(recipe, weights.spec)
     tower, form = folded(weights), form_of(recipe, weights.spec)
     assert form is not None
     if form.local:
-        read = tower if recipe.inv_temp != "adaptive" else plain or weights
-        made = self_self.prepare(read.trunk, recipe)
-        table = None if made.table is None else made.table.to(weights.device)
-        trunk = tree.mapped(made.trunk, Tensor, lambda tensor: tensor.to(weights.device, weights.dtype))
-        return Prepared(tower, recipe, form, tower.head, replace(made, trunk=trunk, table=table))
+        return Prepared(tower, recipe, form, tower.head, self_self.prepare(tower.trunk, recipe))
     return Prepared(tower, recipe, form, tree.mapped(tower.head, Tensor, vjp.upcast) if form.relevance else tower.head)
 
 

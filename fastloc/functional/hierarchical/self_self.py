@@ -75,8 +75,6 @@ def why_not(recipe: Recipe) -> str | None:
         return f"method {recipe.name!r} is one of plain transformers: it reads more of them than a local path does"
     if recipe.crosses:
         return f"method {recipe.name!r} reads middle blocks' attention, and those of a FastViT are convolutions on other grids"
-    if recipe.rho is not None and recipe.inv_temp != "matched":
-        return f"method {recipe.name!r} takes temperatures that are measured for plain transformers"
     for field, reason in _ONLY_ELSEWHERE.items():
         if getattr(recipe, field):
             return f"{field} of {recipe.name!r} means nothing on a FastViT: {reason}"
