@@ -32,6 +32,7 @@ CRASHES = {
     "model-config/a-list-as-a-timm-name.json": "vision_cfg (timm_model_name must be str | null, got array)",
     "tar/a-name-of-a-terabyte.bin": "must be an uncompressed tar file",
     "tokenizer/a-piece-that-is-no-special-token.json": "pieces around a text must be among special_tokens, got '<start>'",
+    "torch-file/a-word-of-gigabytes.bin": "is not a .safetensors or torch file, or is damaged (EOFError)",
     "weights-index/a-list-as-a-file.json": "a file must be a .safetensors or .bin beside it, got ['b']",
 }
 
