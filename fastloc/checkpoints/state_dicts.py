@@ -1,11 +1,13 @@
 """Readers of weight files: tensors by name, from open_clip, its trainer and any program that saves a state dict."""
 
 import argparse
+import io
 import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,8 @@ def content(path: Path) -> Any:
     else:
         _check_archive(path)
         # a trainer's command line: numbers and strings by name
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]), _opened(path) as file:
+            found = torch.load(file, map_location="cpu", weights_only=True)
     return unwrapped(found, str(path))
 
 
@@ -88,6 +90,24 @@ def faults(state: Mapping[Any, Any], size: int) -> str | None:
     if total > SHARED * size:
         return f"holds tensors of {total:,} bytes in {size:,}: views that repeat a few numbers"
     return None
+
+
+class _Within(io.BufferedReader):
+    """A file whose reads ask for no more than it has: a damaged length in a pickle would reserve its gigabytes."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Path | _Within]:
+    """The argument for `torch.load`: the path of an archive, whose parts say their sizes, and else the open file."""
+    if zipfile.is_zipfile(path):
+        yield path
+    else:
+        with _Within(io.FileIO(path)) as file:
+            yield file
 
 
 def _check_archive(path: Path) -> None:

@@ -124,7 +124,8 @@ def _part(path: Path) -> _Part | None:
     try:
         metadata: Mapping[bytes, bytes] = pq.read_schema(path).metadata or {}
         shard = decode(metadata[KEY.encode()], _Holder, str(path)).shard
-    except (FileNotFoundError, KeyError, FastlocError, pa.ArrowException):
+    # a name in it that is not UTF-8 is a ValueError, and so is FastlocError
+    except (FileNotFoundError, KeyError, ValueError, pa.ArrowException):
         return None
     except OSError as error:
         # the system's errors have a number; pyarrow raises this class for damage too

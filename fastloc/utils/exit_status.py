@@ -74,7 +74,7 @@ def _fail(program: str, message: object) -> int:
 
 @contextmanager
 def _notes(program: str) -> Iterator[None]:
-    """Print each FastlocWarning once, as a line of its own; leave other warnings as they are."""
+    """Print each FastlocWarning once, as a line of its own; drop those of Pillow about a picture's tags; leave others as they are."""
     with warnings.catch_warnings():
         usual, seen = warnings.showwarning, set[str]()
 
@@ -85,6 +85,8 @@ def _notes(program: str) -> Iterator[None]:
                 seen.add(str(message))
                 say(f"{program}: note: {' '.join(str(message).split())}", error=True)
 
+        # a damaged picture has one for each of its tags, and says nothing of its pixels by them
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         warnings.simplefilter("always", FastlocWarning)
         warnings.showwarning = show
         yield

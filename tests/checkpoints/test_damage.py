@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -224,3 +225,16 @@ def test_no_edit_of_projections_ends_in_anything_else(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     edits = byte_edits(embedded.ECLIP.read_bytes(), 5, 60, 1500)
     assert raw(edits, lambda made: (path.write_bytes(made), Projections.load(path))) == []
+
+
+def test_a_word_of_a_pickle_reserves_no_more_than_the_file(tmp_path: Path) -> None:
+    """BINUNICODE of 3 GB, in a file of the old form of torch."""
+    path = tmp_path / "a.pt"
+    path.write_bytes(b"\x80\x02X" + struct.pack("<I", 3_000_000_000) + b"abc")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelError, match=r"is not a \.safetensors or torch file, or is damaged"):
+            loading.read_state(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()

@@ -2,6 +2,7 @@
 the tests at the end run the embedded model."""
 
 import json
+import struct
 import subprocess
 import sys
 import warnings
@@ -22,6 +23,7 @@ from fastloc.imaging.images import load
 from fastloc.recipes import RECIPES
 from fastloc.results.result import Result
 from fastloc.utils import console
+from fastloc.utils.exit_status import exit_status
 
 
 class StandIn:
@@ -261,6 +263,22 @@ def test_notes_are_reported_once(run: Run, engine: type[StandIn], monkeypatch: p
     monkeypatch.setattr(engine, "__call__", warn)
     ended = run("locate", picture(tmp_path / "a.png"), picture(tmp_path / "b.png"), "-t", "zyx", "--model", "M")
     assert ended.err == "fastloc: note: never saw 'zyx'\n"
+
+
+def test_warnings_of_pillow_are_no_notes(tmp_path: Path) -> None:
+    """A picture whose EXIF block names twenty values beyond its end is whole, and Pillow warns of each."""
+    entries = b"".join(struct.pack("<HHII", 270 + number, 2, 1000, 9999) for number in range(20))
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 20) + entries + bytes(4)
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (8, 6), "red").save(path, exif=exif)
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        assert load(path).size == (8, 6)
+        # in a program of the user's own Python's filters decide
+        assert len(noted) >= 20
+        noted.clear()
+        assert exit_status("fastloc", lambda: 8 - load(path).width) == 0
+        assert not noted
 
 
 def test_a_bar_is_drawn_only_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

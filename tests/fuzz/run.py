@@ -14,6 +14,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# who sets it asks for the stack of every panic that is caught, which is no flood of ours
+os.environ.pop("RUST_BACKTRACE", None)
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
 from fuzzing.campaign import Process, Report, campaign  # noqa: E402

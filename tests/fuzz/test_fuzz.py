@@ -26,12 +26,15 @@ HERE = Path(__file__).parent
 # the line that each input ends in now; "" where it is accepted
 CRASHES = {
     "batch-parts/a-footer-of-noise.bin": "",
+    "batch-parts/a-name-that-is-not-text.bin": "",
     "coco/empty.bin": "Input data was truncated",
     "graph-check/a-shape-of-many-axes.json": "got float32 ['texts', 'texts',",
     "http-heads/a-query-that-is-not-utf-8.bin": "",
     "model-config/a-list-as-a-timm-name.json": "vision_cfg (timm_model_name must be str | null, got array)",
+    "parquet/a-column-with-control-characters.bin": "must have a column 'image, bytes, jpg,",
     "tar/a-name-of-a-terabyte.bin": "must be an uncompressed tar file",
     "tokenizer/a-piece-that-is-no-special-token.json": "pieces around a text must be among special_tokens, got '<start>'",
+    "torch-file/a-word-of-gigabytes.bin": "is not a .safetensors or torch file, or is damaged (EOFError)",
     "weights-index/a-list-as-a-file.json": "a file must be a .safetensors or .bin beside it, got ['b']",
 }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastloc.errors import ImageError
 from fastloc.scale.sources.item import Item
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.utils.schema import shown
 
 if TYPE_CHECKING:
     import pyarrow
@@ -95,5 +96,5 @@ def _pointed(key: str, address: str, path: str | None) -> Item:
 def _column(names: list[str], given: str, usual: tuple[str, ...], address: str, what: str) -> str:
     found = next((name for name in ((given,) if given else usual) if name in names), "")
     if not found:
-        raise ImageError(f"{address}: must have a column {given or ', '.join(usual)!r} of {what}, got {', '.join(names)}")
+        raise ImageError(f"{address}: must have a column {given or ', '.join(usual)!r} of {what}, got {shown(names)}")
     return found

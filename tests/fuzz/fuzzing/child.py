@@ -77,6 +77,8 @@ def _run(target: Target, content: bytes, folder: Path, lines: Lines, log: int) -
     kind, what, place = "ok", "", ""
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
+        # as in fastloc's programs, see `fastloc.utils.exit_status`
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         try:
             target.run(content, folder)
         except FastlocError as error:
