@@ -6,6 +6,7 @@ import math
 import warnings
 
 from fastloc.checkpoints.families.kinds import AnySpec
+from fastloc.checkpoints.hierarchical.vitamin import DEPTHS, EXPANSION
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocWarning
 from fastloc.functional.op_set import TORCH
@@ -26,12 +27,27 @@ def operations(spec: ModelSpec, size: tuple[int, int], recipe: Recipe | None = N
     """
     tokens = _tokens(spec, size)
     products = 8.0 * spec.width**2 + 2.0 * (2 + spec.gated) * spec.width * spec.mlp_width
-    encoder = spec.layers * (tokens * products + 4.0 * tokens**2 * spec.width)
+    encoder = spec.layers * (tokens * products + 4.0 * tokens**2 * spec.width) + tokens * _stem(spec)
     if recipe is None or recipe.reads != "cliper":
         return encoder
     # values, out-projection and projection of each level, its own attention, and queries by keys of all earlier blocks in each pass
     levels = spec.layers * tokens * (4.0 * spec.width**2 + 2.0 * spec.width * spec.embed + 2.0 * tokens * spec.width)
     return encoder + levels + passes(spec, size, recipe) * (spec.layers - 1) * 2.0 * tokens**2 * spec.width
+
+
+def _stem(spec: ModelSpec) -> float:
+    """Of ViTamin's stem, for each token; one convolution of a patch is too small to count."""
+    if spec.stem != "mbconv":
+        return 0.0
+    narrow, cells = spec.stem_width, 64
+    total = cells * (27 + 9 * narrow) * narrow + 18 * narrow * spec.width
+    for stage, depth in enumerate(DEPTHS):
+        outer, inner, finer, cells = narrow << stage, narrow, cells, cells // 4
+        hidden = EXPANSION * outer
+        # the first block widens on the map before, and its shortcut changes the width behind the mean
+        total += finer * hidden * inner + cells * hidden * ((depth - 1) * outer + depth * (outer + 9))
+        total += cells * inner * outer if inner != outer else 0
+    return 2.0 * total
 
 
 def passes(spec: ModelSpec, size: tuple[int, int], recipe: Recipe) -> int:

@@ -11,11 +11,13 @@ import torch
 from open_clip.model import _build_vision_tower
 from PIL import Image
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import families
 from fastloc import Localizer
 from fastloc.checkpoints import vit_layouts, vit_spec
 from fastloc.checkpoints.vit_weights import named_tensors
+from fastloc.engine.cost import operations
 from fastloc.engine.frame_patches import patches_of
 from fastloc.errors import ModelError
 from fastloc.functional.frame_patches import folded_embedding
@@ -114,6 +116,18 @@ def test_a_stem_of_another_width() -> None:
     wider = replace(vit_spec.from_open_clip(config("ViTamin-S")), stem_width=128)
     with pytest.raises(ModelError, match=r"stem.conv1.weight' must have shape \(128, 3, 3, 3\), got \(64, 3, 3, 3\)"):
         vit_layouts.from_open_clip(state(visual), wider)
+
+
+@pytest.mark.parametrize("name", ["vitamin_small_224", "vitamin_large_224"])
+def test_operations_are_counted(name: str) -> None:
+    fields = {**vit_spec.timm_towers.tower_fields(name), "layers": 1}
+    spec = vit_spec.ModelSpec(**{**fields, "embed": fields["width"]})
+    with torch.device("meta"):
+        trunk = timm.create_model(name, num_classes=0, depth=1)
+        counter = FlopCounterMode(display=False)
+        with counter:
+            trunk(torch.zeros(1, 3, 224, 224))
+    assert operations(spec, (224, 224)) == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 
 @pytest.mark.slow("a tower of 22 million parameters and its text tower")

@@ -128,6 +128,8 @@ def refusal(name: str, pool: str | None) -> str | None:
     if fields is not None:
         own = {"attn": "map", "tok": "token"}.get(fields.get("pool", "tok"), "avg")
         return None if pool in (own, "", None) else f"its pool is {pool!r}, and a {name} ends in {own!r}"
+    if name.startswith("vit_relpos_"):
+        return f"its image tower is timm's {name[:60]}, whose blocks add a learned bias of positions to their logits"
     known = "the plain ViTs of CLIP, SigLIP, PE, EVA, MobileCLIP, TIPS and ViTamin"
     return f"its image tower is timm's {name[:60]}, and of timm's {known} are run"
 
