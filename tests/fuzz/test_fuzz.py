@@ -35,6 +35,7 @@ CRASHES = {
     "tar/a-name-of-a-terabyte.bin": "must be an uncompressed tar file",
     "tokenizer/a-piece-that-is-no-special-token.json": "pieces around a text must be among special_tokens, got '<start>'",
     "torch-file/a-word-of-gigabytes.bin": "is not a .safetensors or torch file, or is damaged (EOFError)",
+    "torch-file/an-archive-at-its-end-alone.bin": "is not a .safetensors or torch file, or is damaged (",
     "weights-index/a-list-as-a-file.json": "a file must be a .safetensors or .bin beside it, got ['b']",
 }
 
