@@ -20,6 +20,8 @@ from fastloc.errors import ModelError
 
 __all__ = ["content", "faults", "read"]
 
+# the first bytes of a zip file
+_ZIP = b"PK\x03\x04"
 # the most names of the same numbers: tied weights have two
 SHARED = 4
 
@@ -103,11 +105,11 @@ class _Within(io.BufferedReader):
 @contextmanager
 def _opened(path: Path) -> Iterator[Path | _Within]:
     """The argument for `torch.load`: the path of an archive, whose parts say their sizes, and else the open file."""
-    if zipfile.is_zipfile(path):
-        yield path
-    else:
-        with _Within(io.FileIO(path)) as file:
-            yield file
+    with _Within(io.FileIO(path)) as file:
+        # torch looks at the beginning alone, and zipfile at the end
+        archive = file.read(len(_ZIP)) == _ZIP
+        file.seek(0)
+        yield path if archive else file
 
 
 def _check_archive(path: Path) -> None:

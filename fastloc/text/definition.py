@@ -65,6 +65,8 @@ class _Part:
     special_tokens: dict[str, _Special] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # each time more, the cut-off pieces of a long text are combined with each other once more
+        count("times that a text is put among its pieces", sum("Sequence" in piece for piece in self.single), 1, 0)
         for piece in (*self.single, *self.pair):
             token = piece.get("SpecialToken")
             name = token.get("id") if isinstance(token, dict) else None

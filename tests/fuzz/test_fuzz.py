@@ -34,7 +34,9 @@ CRASHES = {
     "parquet/a-column-with-control-characters.bin": "must have a column 'image, bytes, jpg,",
     "tar/a-name-of-a-terabyte.bin": "must be an uncompressed tar file",
     "tokenizer/a-piece-that-is-no-special-token.json": "pieces around a text must be among special_tokens, got '<start>'",
+    "tokenizer/a-text-four-times.json": "times that a text is put among its pieces must be a whole number from 0 to 1, got 4",
     "torch-file/a-word-of-gigabytes.bin": "is not a .safetensors or torch file, or is damaged (EOFError)",
+    "torch-file/an-archive-at-its-end-alone.bin": "is not a .safetensors or torch file, or is damaged (",
     "weights-index/a-list-as-a-file.json": "a file must be a .safetensors or .bin beside it, got ['b']",
 }
 
