@@ -75,7 +75,9 @@ def _attention(y: Tensor, block: Block) -> Tensor:
     bias = bias_of(block) if block.bias is None else block.bias
     if shift:
         bias = bias + _apart(rows, columns, side, shift, bias)[:, None]
-    y = F.scaled_dot_product_attention(q, k, v, bias.expand(q.shape[1], -1, -1, -1))
+    # windows and heads on one axis: exporters know attention of four axes alone
+    masked = bias.expand(q.shape[1], -1, -1, -1).flatten(0, 1)[None]
+    y = F.scaled_dot_product_attention(q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2), masked).reshape(v.shape)
     y = _linear(y.transpose(2, 3).flatten(3), block.out)
     y = y.reshape(batch, rows, columns, side, side, channels).transpose(2, 3).reshape(batch, rows * side, columns * side, channels)
     y = y[:, :height, :width]
