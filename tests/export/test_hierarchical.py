@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from fastloc.checkpoints.hierarchical import convnext, fastvit, swin
+from fastloc.checkpoints.hierarchical import fastvit, swin
 from fastloc.checkpoints.hierarchical.parts import LayerNorm, Linear
 from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights
