@@ -6,7 +6,7 @@ from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights, folded
 from fastloc.errors import RecipeError
 from fastloc.export.inputs import normalised_pixels
-from fastloc.export.int8 import CONVOLUTIONS, EightBits
+from fastloc.export.int8 import EightBits
 from fastloc.export.parts import Parts
 from fastloc.functional import readout
 from fastloc.functional.hierarchical import forms
@@ -17,8 +17,9 @@ from fastloc.recipes import Recipe
 __all__ = ["HierarchicalGraph", "eight_bits", "grids"]
 
 Grid = tuple[int, int]
-# families whose numbers lie in linear layers, and not in convolutions
-_LINEAR = ("ConvNeXt", "Swin")
+# linear layers of a tower without a LayerNorm before its head. A FastViT's convolutions of more than one pixel are depthwise: few numbers,
+# and slower in 8 bits than in float32
+_LINEAR = EightBits(norms=0)
 
 
 class HierarchicalGraph:
@@ -57,5 +58,5 @@ def grids(
 
 
 def eight_bits(spec: HierarchicalSpec) -> EightBits:
-    """The part of a graph in 8 bits: the linear layers before the head's norm, or the convolutions."""
-    return EightBits() if spec.family in _LINEAR else CONVOLUTIONS
+    """The part of a graph in 8 bits: the linear layers, up to the head's norm where there is one."""
+    return _LINEAR if spec.family == "FastViT" else EightBits()
