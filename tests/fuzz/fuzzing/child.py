@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def fault(self) -> tuple[str, str] | None:
-        """The kind and place of a fault, by which faults are told apart; None for an answer or a refusal."""
+        """The kind and place of a fault, which distinguish it from other faults; None for an answer or a refusal."""
         return None if self.kind in ("ok", "refused") else (self.kind, self.place)
 
 
