@@ -8,6 +8,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -45,8 +46,18 @@ class Process:
 
     def run(self, content: bytes) -> Outcome:
         """The end of one input: also "hang" after HANG seconds, and "died" for a child that is gone."""
-        try:
+        self.send(content)
+        return self.receive()
+
+    def send(self, content: bytes) -> None:
+        """Start one input, whose end `receive` returns."""
+        # a child that is gone shows in `receive`
+        with suppress(OSError):
             self._link.send(("run", content))
+
+    def receive(self) -> Outcome:
+        """The end of the input that `send` started."""
+        try:
             if self._link.poll(HANG):
                 found: Outcome = self._link.recv()
                 return found
@@ -129,9 +140,17 @@ def campaign(target: Target, seconds: float, seed: int) -> Report:
             raise RuntimeError(f"{target.name} has no seeds")
         waiting = list(corpus)
         begun = time.monotonic()
-        while waiting or time.monotonic() - begun < seconds:
-            content = waiting.pop() if waiting else target.mutate(draw, draw.choice(corpus), corpus)[:LARGEST]
-            outcome = process.run(content)
+        following: bytes | None = waiting.pop()
+        while following is not None:
+            content = following
+            process.send(content)
+            # the next input is made while the child runs this one
+            if waiting:
+                following = waiting.pop()
+            else:
+                going = time.monotonic() - begun < seconds
+                following = target.mutate(draw, draw.choice(corpus), corpus)[:LARGEST] if going else None
+            outcome = process.receive()
             report.inputs += 1
             report.accepted += outcome.kind == "ok"
             report.slowest, report.peak = max(report.slowest, outcome.seconds), max(report.peak, outcome.peak)

@@ -52,14 +52,14 @@ def main(target: Target, link: Connection, folder: Path) -> None:
     log = os.open(folder / "printed", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    lines = Lines(target.covers)
+    lines, sizes = Lines(target.covers), _Sizes()
     seeds = target.seeds()
     for seed in seeds:
-        _run(target, seed, folder, lines, log)
+        _run(target, seed, folder, lines, sizes, log)
     # the first run imports for seconds, so that the parent counts from here
     link.send(seeds)
     # what libraries reserve on their first use is there now
-    limit = _status("VmSize") + target.memory * 4 * MEBI
+    limit = sizes.read("VmSize") + target.memory * 4 * MEBI
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
@@ -67,12 +67,11 @@ def main(target: Target, link: Connection, folder: Path) -> None:
             order, content = link.recv()
         except EOFError:
             return
-        link.send(_run(target, content, folder, lines, log) if order == "run" else (lines.seen & lines.known, lines.known))
+        link.send(_run(target, content, folder, lines, sizes, log) if order == "run" else (lines.seen & lines.known, lines.known))
 
 
-def _run(target: Target, content: bytes, folder: Path, lines: Lines, log: int) -> Outcome:
-    Path("/proc/self/clear_refs").write_text("5")
-    before, printed, begun = _status("VmRSS"), os.fstat(log).st_size, time.perf_counter()
+def _run(target: Target, content: bytes, folder: Path, lines: Lines, sizes: _Sizes, log: int) -> Outcome:
+    before, printed, begun = sizes.begin(), os.fstat(log).st_size, time.perf_counter()
     seen = lines.begin()
     kind, what, place = "ok", "", ""
     with warnings.catch_warnings(record=True) as noted:
@@ -91,7 +90,7 @@ def _run(target: Target, content: bytes, folder: Path, lines: Lines, log: int) -
             kind, what, place = "raw", f"{type(error).__name__}: {error}"[:LINE], f"{type(error).__name__} {_place(error)}"
         finally:
             lines.end()
-    seconds, peak = time.perf_counter() - begun, max(0, _status("VmHWM") - before)
+    seconds, peak = time.perf_counter() - begun, max(0, sizes.read("VmHWM") - before)
     if kind in ("ok", "refused"):
         size = os.fstat(log).st_size - printed
         if peak > target.memory * MEBI:
@@ -104,10 +103,22 @@ def _run(target: Target, content: bytes, folder: Path, lines: Lines, log: int) -
     return Outcome(kind, what, place, seconds, peak, len(lines.seen) - seen)
 
 
-def _status(name: str) -> int:
-    """A size of this process, bytes."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith(f"{name}:"))
+class _Sizes:
+    """Sizes of this process, bytes, through files that stay open: they are read for every input."""
+
+    def __init__(self) -> None:
+        self._status = os.open("/proc/self/status", os.O_RDONLY)
+        self._clear = os.open("/proc/self/clear_refs", os.O_WRONLY)
+
+    def begin(self) -> int:
+        """Forget the highest size so far; returns the present one."""
+        os.pwrite(self._clear, b"5", 0)
+        return self.read("VmRSS")
+
+    def read(self, name: str) -> int:
+        """The size of this name."""
+        after = os.pread(self._status, 8192, 0).partition(f"\n{name}:".encode())[2]
+        return int(after.split(None, 1)[0]) << 10
 
 
 def _of_memory(error: BaseException | None) -> bool:
