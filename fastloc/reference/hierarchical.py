@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.hierarchical.parts import LayerNorm, Linear
 from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights
-from fastloc.functional.hierarchical.forms import STAGES
+from fastloc.functional.hierarchical.stages import MAPS
 from fastloc.reference import parts
 from fastloc.reference.resnet import softmax
 
@@ -63,7 +63,7 @@ def grad_cam(
 
 def maps_of(weights: HierarchicalWeights, pixels: Tensor) -> list[Tensor]:
     """The maps of all stages, [B, C, h, w] each."""
-    return STAGES[weights.spec.family](weights.trunk, pixels.to(weights.dtype))
+    return list(MAPS[weights.spec.family](weights.trunk, pixels.to(weights.dtype)))
 
 
 def embed(head: Head, x: Tensor) -> Tensor:

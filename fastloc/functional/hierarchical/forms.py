@@ -5,9 +5,8 @@ through the head, so a cell in the texts' space is the head of that cell alone. 
 has a local path (`self_self`); other methods without a row exist only on plain transformers.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +16,12 @@ from fastloc.checkpoints.hierarchical import tree
 from fastloc.checkpoints.hierarchical.fastvit import Arch
 from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights, folded
-from fastloc.errors import ModelError, RecipeError, unknown
+from fastloc.errors import RecipeError, unknown
 from fastloc.functional import readout, vjp
-from fastloc.functional.hierarchical import convnext, fastvit, self_self, swin
+from fastloc.functional.hierarchical import fastvit, self_self
 from fastloc.functional.hierarchical.cells import cells, embedding, head_gradient, rows_of
+from fastloc.functional.hierarchical.inputs import check_input
+from fastloc.functional.hierarchical.stages import MAPS, last
 from fastloc.functional.output import Output
 from fastloc.functional.similarity import Read
 from fastloc.functional.target import at_unit_embedding
@@ -31,10 +32,6 @@ __all__ = [
     "FORMS", "TARGETS", "Form", "Prepared", "answer", "check", "check_pixels", "encode", "form_of", "forward", "prepare", "relevance",
 ]  # fmt: skip
 
-# (trunk, pixels) -> the maps of all stages, the last one the head's, by the families of `fastloc.checkpoints.hierarchical.families`
-STAGES: dict[str, Callable[[Any, Tensor], list[Tensor]]] = {"ConvNeXt": convnext.stages, "FastViT": fastvit.stages, "Swin": swin.stages}
-# the last one alone, without the memory of the others
-LAST: dict[str, Callable[[Any, Tensor], Tensor]] = {"ConvNeXt": convnext.last, "FastViT": fastvit.last, "Swin": swin.last}
 # the targets that Grad-CAM differentiates here: those of the recipe's that score the image embedding
 TARGETS = ("cosine", "logit", "softmax")
 # the fields that any method may change
@@ -152,7 +149,7 @@ def prepare(weights: HierarchicalWeights, recipe: Recipe) -> Prepared:
 
 def features(weights: HierarchicalWeights, pixels: Tensor) -> Tensor:
     """The map that the head reads: [B, 3, H, W] -> [B, C, h, w]. In float32 on a GPU convolutions follow PyTorch's setting for TF32."""
-    return LAST[weights.spec.family](weights.trunk, pixels.to(weights.dtype))
+    return last(MAPS[weights.spec.family](weights.trunk, pixels.to(weights.dtype)))
 
 
 def encode(prepared: Prepared, pixels: Tensor, *, cls: bool = False) -> Output:
@@ -198,12 +195,12 @@ def relevance(prepared: Prepared, pixels: Tensor, texts: Tensor, beside: Tensor 
         return _weighed(x, gradient.mean(2), strength), cosine
     with torch.inference_mode(False), torch.enable_grad():
         given = pixels.to(prepared.weights.dtype).clone().requires_grad_()
-        maps = STAGES[prepared.weights.spec.family](prepared.weights.trunk, given)
-        last, read = maps[-1], maps[prepared.recipe.start]
+        maps = list(MAPS[prepared.weights.spec.family](prepared.weights.trunk, given))
+        end, read = maps[-1], maps[prepared.recipe.start]
         with torch.no_grad():
-            gradient, strength, cosine = _at_map(prepared, last.detach(), texts.clone(), None if beside is None else beside.clone())
-            whole = gradient.expand(-1, -1, last.shape[2] * last.shape[3], -1).transpose(2, 3).reshape(*gradient.shape[:2], *last.shape[1:])
-        found = [torch.autograd.grad(last, read, whole[:, i].to(last), retain_graph=True)[0] for i in range(len(texts))]
+            gradient, strength, cosine = _at_map(prepared, end.detach(), texts.clone(), None if beside is None else beside.clone())
+            whole = gradient.expand(-1, -1, end.shape[2] * end.shape[3], -1).transpose(2, 3).reshape(*gradient.shape[:2], *end.shape[1:])
+        found = [torch.autograd.grad(end, read, whole[:, i].to(end), retain_graph=True)[0] for i in range(len(texts))]
     share = read.shape[2] * read.shape[3]
     means = torch.stack([vjp.upcast(each).flatten(2).sum(2) / share for each in found], 1)
     return _weighed(read.detach(), means, strength), cosine
@@ -211,11 +208,7 @@ def relevance(prepared: Prepared, pixels: Tensor, texts: Tensor, beside: Tensor 
 
 def check_pixels(pixels: Tensor, spec: HierarchicalSpec) -> None:
     """Raise ModelError unless these are normalised floats [B, 3, H, W], H and W multiples of the stride."""
-    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
-        raise ModelError(f"pixels must be normalised floats [B, 3, H, W], got {pixels.dtype} {tuple(pixels.shape)}")
-    (height, width), stride = pixels.shape[-2:], spec.arch.stride
-    if height == 0 or width == 0 or height % stride or width % stride:
-        raise ModelError(f"input size must be a multiple of the {spec.family}'s stride {stride}x{stride}, got {height}x{width}")
+    check_input(pixels, spec.patch, f"{spec.family}'s stride")
 
 
 def _at_map(prepared: Prepared, x: Tensor, texts: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
