@@ -83,7 +83,8 @@ class Localizer(BaseLocalizer[list[str]]):
         recommended: False leaves out the fields that the model's own configuration recommends for the method: the row as it stands.
         mean, std: of the pixels, per channel, in place of the model configuration's.
         batch: the number of pictures in one pass through the image tower.
-        changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0.
+        changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0. Without blocks a method changes its own number of
+            last blocks, or all that the tower has if these are fewer, with a warning.
 
     Raises:
         ModelError, RecipeError, TextError, PlanError, FastlocError: anything unknown, unreadable or contradictory, said in one line.
@@ -149,6 +150,11 @@ class Localizer(BaseLocalizer[list[str]]):
         _ = other.plan
         return other
 
+    def __repr__(self) -> str:
+        height, width = self._plain_input()
+        how = f"{self.recipe.name}, blocks {self.recipe.depth}, {height} x {width}, fit {self.fit}, {self.tower.dtype} on {self.device}"
+        return f"<Localizer {self.source.name}: {how}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (type(self), self._description(), self._choice)
 
@@ -197,7 +203,9 @@ class Localizer(BaseLocalizer[list[str]]):
             method = best_method(plain.spec)
         self.official, form = official, official_form(method, official)
         of_model = plain.recommended.get("recipes", {}).get(method, {}) if recommended and not official else {}
-        row = recipe(method, official=official, **{**of_model, **changes})
+        given = {**of_model, **changes}
+        row = recipe(method, official=official, **given)
+        row = row if "blocks" in given else self.kind.at_depth(row, plain.spec, plain.name)
         self.kind.check(row, plain.spec, plain.name)
         row = self.registers.applied(row, changes, plain)
         self.source = self.projected.source(row)

@@ -6,14 +6,12 @@ has a local path (`self_self`); other methods without a row exist only on plain 
 """
 
 from dataclasses import dataclass, fields
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.hierarchical import tree
-from fastloc.checkpoints.hierarchical.fastvit import Arch
 from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights, folded
 from fastloc.errors import RecipeError, unknown
@@ -64,7 +62,6 @@ LOCAL = Form(
     local=True,
     fields=("blocks", "terms", "combine", "unit", "iterations", "inv_temp", "rho", "bias_std", "procrustes_weight", "residual", "mlp"),
 )
-_ATTENDING = "FastViT"
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def form_of(recipe: Recipe, spec: HierarchicalSpec) -> Form | None:
     """The parts of this tower that a recipe reads; None where it exists only on plain transformers."""
     # a table of temperatures is measured on a model's blocks by `fastloc calibrate`, which runs plain transformers
     measured = recipe.rho is not None and recipe.inv_temp != "matched"
-    if recipe.name not in FORMS and spec.family == _ATTENDING and not measured and self_self.why_not(recipe) is None:
+    if recipe.name not in FORMS and spec.attending and not measured and self_self.why_not(recipe) is None:
         return LOCAL
     return FORMS.get(recipe.name)
 
@@ -118,7 +115,7 @@ def check(recipe: Recipe, spec: HierarchicalSpec, name: str = "this model") -> N
             f"there are: {known}"
         )
     if form.local:
-        self_self.check_blocks(recipe, cast(Arch, spec.arch).depths[-1])
+        self_self.check_blocks(recipe, spec.attending)
     # the authors' form too, some of whose fields have no effect here
     usual = [named(recipe.name, official=official) for official in (False, True)] if recipe.name in RECIPES else [recipe]
     for field in fields(Recipe):
