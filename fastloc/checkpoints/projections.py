@@ -94,7 +94,7 @@ class Projections:
         Raises:
             ModelError: another model than they were trained on, a ResNet, or a text tower without a projection of open_clip's kinds.
         """
-        weights = source.vit
+        weights = source.transformer("for projections", "they are trained on patch features and folded into a ViT's last projection")
         if (self.tower, self.text_tower) != (digest(weights), source.text.digest):
             raise ModelError(
                 f"projections must be trained on {source.name} (towers {short(digest(weights))} and {short(source.text.digest)}), "

@@ -95,9 +95,7 @@ def forward(weights: HierarchicalWeights, pixels: Tensor, recipe: Recipe, *, cls
 
 def form_of(recipe: Recipe, spec: HierarchicalSpec) -> Form | None:
     """The parts of this tower that a recipe reads; None where it exists only on plain transformers."""
-    # a table of temperatures is measured on a model's blocks by `fastloc calibrate`, which runs plain transformers
-    measured = recipe.rho is not None and recipe.inv_temp != "matched"
-    if recipe.name not in FORMS and spec.attending and not measured and self_self.why_not(recipe) is None:
+    if recipe.name not in FORMS and spec.attending and self_self.why_not(recipe) is None:
         return LOCAL
     return FORMS.get(recipe.name)
 
