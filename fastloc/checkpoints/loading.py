@@ -71,9 +71,15 @@ class Source:
     def transformer(self, place: str, why: str) -> Weights:
         """The image tower, which must be a plain transformer. Raises ModelError if it is not: for the thing named by `place`, and why."""
         if not isinstance(self.weights, Weights):
-            kind = self.spec.family if isinstance(self.spec, HierarchicalSpec) else "CLIP ResNet"
-            raise ModelError(f"model must be a ViT {place}, got {self.name}, a {kind}; {why}")
+            raise ModelError(f"model must be a ViT {place}, got {self.name}, a {self.kind}; {why}")
         return self.weights
+
+    @property
+    def kind(self) -> str:
+        """The kind of image tower in words, such as "ViT", "CLIP ResNet" or "ConvNeXt"."""
+        if isinstance(self.spec, HierarchicalSpec):
+            return self.spec.family
+        return "CLIP ResNet" if isinstance(self.spec, ResNetSpec) else "ViT"
 
 
 read_state = state_dicts.read

@@ -46,8 +46,8 @@ def calibrate(
         localizer: the model with its preprocessing; the method is not read.
         pictures: anything that `fastloc.imaging.images.load` takes, one or more. They need not show the things that you locate later.
         rho: the share of the tokens over which a row spreads, between 0 and 1.
-        blocks, iterations, streams: as in `fastloc.recipes.Recipe`; without blocks the last `BLOCKS`, or all that the tower has. Recipes with
-            fewer of them can use the same table, so the default also serves gem's one iteration.
+        blocks, iterations, streams: as in `fastloc.recipes.Recipe`; without blocks the last `BLOCKS`, or all that the tower has. Recipes
+            with fewer of them can use the same table, so the default also serves gem's one iteration.
         source: a description of the pictures.
 
     Returns:
@@ -61,8 +61,8 @@ def calibrate(
     most = tower_kind(source_weights).blocks(source_weights.spec)
     if not most:
         raise ModelError(
-            f"model must have blocks that attend over its whole grid, got {localizer.source.name}: temperatures are of their self-self "
-            "attention; calibrate a ViT, a ViTamin or a MobileCLIP-S"
+            f"model must have blocks that attend over its whole grid, got {localizer.source.name}, a {localizer.source.kind}: temperatures "
+            "are of their self-self attention; calibrate a ViT, a ViTamin or a MobileCLIP-S"
         )
     row = recipe("gem_matched", rho=rho, blocks=min(BLOCKS, most) if blocks is None else blocks, iterations=iterations, terms=streams)
     if not pictures:

@@ -23,8 +23,8 @@ LARGE = 1e13
 def operations(spec: AnySpec, size: tuple[int, int], recipe: Recipe | None = None) -> float:
     """Multiplications and additions of one pass through an image tower on an input of (height, width).
 
-    In a ViT projections and MLPs grow with the tokens, attention with their square. A recipe that reads "cliper" adds those of its levels and
-    of its passes over the maps.
+    In a ViT projections and MLPs grow with the tokens, attention with their square. A recipe that reads "cliper" adds those of its levels
+    and of its passes over the maps.
     """
     if not isinstance(spec, ModelSpec):
         return of_maps.operations(spec, size)

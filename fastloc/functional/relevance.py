@@ -92,8 +92,8 @@ def grad_cam(scene: Scene) -> tuple[Tensor, Tensor]:
 
     Sources: pytorch-grad-cam's CLIP example, and CLIP-ES, where y is the first LayerNorm. In towers whose norms stand behind, y is the
     stream and the gradient is the attention's. The mean is taken before the projection back, so no text has a gradient for every token
-    unless the score reads every token, or queries and keys are rotated or normalised. The recipe's `cam` may be Grad-CAM++ or LayerCAM, which
-    read the gradient at every patch (`fastloc.functional.methods.cam`); they were published for features that are not negative.
+    unless the score reads every token, or queries and keys are rotated or normalised. The recipe's `cam` may be Grad-CAM++ or LayerCAM,
+    which read the gradient at every patch (`fastloc.functional.methods.cam`); they were published for features that are not negative.
     """
     trace, target = scene.last()
     if (cam := scene.prepared.recipe.cam) != "grad-cam":

@@ -14,7 +14,7 @@ __all__ = ["operations"]
 def operations(spec: HierarchicalSpec | ResNetSpec, size: tuple[int, int]) -> float:
     """Multiplications and additions of one forward pass on an input of (height, width), every cell through the head.
 
-    The convolutions grow with the pixels, attention over the whole grid with their square. Norms, activations and the channels' factors of a
+    The convolutions grow with the pixels, attention over the whole grid with their square. Norms, activations and the factors of
     squeeze-and-excitation are too small to count.
     """
     pixels = float(size[0] * size[1])

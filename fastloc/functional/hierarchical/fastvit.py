@@ -27,8 +27,8 @@ __all__ = ["entered", "excited", "linear", "maps", "mlp", "normed", "summed", "t
 def maps(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
     """The map of every stage and of the final convolution, [B, C_i, h_i, w_i], for normalised pixels [B, 3, H, W] of the trunk's dtype.
 
-    H and W are multiples of the stride. Differentiable. The final convolution's squeeze-and-excitation reads the mean of the whole map, so a
-    cell of the last map depends on all of them.
+    H and W are multiples of the stride. Differentiable. The final convolution's squeeze-and-excitation reads the mean of the whole map, so
+    a cell of the last map depends on all of them.
     """
     x = _stemmed(trunk, pixels)
     for stage in trunk.stages:

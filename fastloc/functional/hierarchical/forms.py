@@ -37,7 +37,8 @@ _EVERYWHERE = ("readout", "template", "fit")
 class Form:
     """The parts of a hierarchical tower that a method reads.
 
-    relevance: Grad-CAM and its kin, else every cell of the last map through the head. local: of the local path's last map, in place of the encoder's.
+    relevance: Grad-CAM and its kin, else every cell of the last map through the head. local: of the local path's last map, in place of the
+        encoder's.
     fields: the recipe's fields that have an effect here, besides its read-out, template and fit.
     """
 

@@ -52,8 +52,8 @@ class Prepared:
 def attention_blocks(trunk: Trunk) -> tuple[AttentionBlock, ...]:
     """The blocks of the last stage, which share one grid: all that a recipe can change.
 
-    S3 and S4 attend in the stage before it too, whose blocks are not counted: a local path adds terms of one stream, and a term of that stage
-    has another grid and other channels. It would have to pass the step between the two, a convolution of 7x7 cells and GELU.
+    S3 and S4 attend in the stage before it too, whose blocks are not counted: a local path adds terms of one stream, and a term of that
+    stage has another grid and other channels. It would have to pass the step between the two, a convolution of 7x7 cells and GELU.
     """
     return tuple(block for block in trunk.stages[-1].blocks if isinstance(block, AttentionBlock))
 
