@@ -57,17 +57,11 @@ def calibrate(
         ModelError: a tower whose blocks do not attend over its whole grid. RecipeError: no picture, more blocks than there are, or values
         that no recipe takes. ImageError: a picture cannot be read.
     """
-    source_weights = localizer.source.weights
-    most = tower_kind(source_weights).blocks(source_weights.spec)
-    if not most:
-        raise ModelError(
-            f"model must have blocks that attend over its whole grid, got {localizer.source.name}, a {localizer.source.kind}: temperatures "
-            "are of their self-self attention; calibrate a ViT, a ViTamin or a MobileCLIP-S"
-        )
-    row = recipe("gem_matched", rho=rho, blocks=min(BLOCKS, most) if blocks is None else blocks, iterations=iterations, terms=streams)
+    weights = measured_tower(localizer)
+    usual = min(BLOCKS, tower_kind(weights).blocks(weights.spec))
+    row = recipe("gem_matched", rho=rho, blocks=usual if blocks is None else blocks, iterations=iterations, terms=streams)
     if not pictures:
         raise RecipeError("pictures to calibrate on must be one or more, got none")
-    weights = source_weights.to(localizer.device)
     logs, sizes = [], []
     for pixels in inputs(localizer, pictures):
         sizes.append((pixels.shape[-2], pixels.shape[-1]))
@@ -75,8 +69,23 @@ def calibrate(
     table = torch.cat(logs).mean(0).exp().tolist()
     return Temperatures(
         table=frozen(table), rho=rho, streams=tuple(streams), sizes=tuple(dict.fromkeys(sizes)), pictures=len(pictures), source=source,
-        model=localizer.source.name, tower=digest(source_weights),
+        model=localizer.source.name, tower=digest(localizer.source.weights),
     )  # fmt: skip
+
+
+def measured_tower(localizer: ModelReader) -> AnyWeights:
+    """The model's image tower on its device, folded where it is hierarchical.
+
+    Raises:
+        ModelError: its blocks do not attend over its whole grid.
+    """
+    source = localizer.source
+    if not tower_kind(source.weights).blocks(source.spec):
+        raise ModelError(
+            f"model must have blocks that attend over its whole grid, got {source.name}, a {source.kind}: temperatures are of their "
+            "self-self attention; calibrate a ViT, a ViTamin or a MobileCLIP-S"
+        )
+    return (source.weights.folded() if isinstance(source.weights, HierarchicalWeights) else source.weights).to(localizer.device)
 
 
 def inputs(localizer: ModelReader, pictures: Sequence[Any]) -> Iterator[Tensor]:

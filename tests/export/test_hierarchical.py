@@ -24,7 +24,8 @@ LOCAL = {
     "sclip": recipe("sclip"),
     "maskclip": recipe("maskclip"),
 }
-CELLS = {name: recipe(name) for name in ("itsm", "rclip", "grad_cam")}
+CAMS = {cam: recipe("grad_cam", cam=cam, target_scale=5.0) for cam in ("grad-cam++", "layer-cam")}
+CELLS = {name: recipe(name) for name in ("itsm", "rclip", "grad_cam")} | CAMS
 FAMILIES = ("ConvNeXt", "FastViT", "Swin")
 METHODS = {"ConvNeXt": CELLS, "FastViT": CELLS | LOCAL, "Swin": CELLS}
 

@@ -73,11 +73,11 @@ def _spread(localizer: "Localizer", found: "Temperatures", pictures: list[Any]) 
     """The shares of the tokens over which rows spread by the table, [pictures, blocks, H, S, passes]."""
     import torch
 
-    from fastloc.engine.calibration import inputs, shares
+    from fastloc.engine.calibration import inputs, measured_tower, shares
     from fastloc.recipes import recipe
 
     row = recipe("gem_matched", rho=found.rho, blocks=found.blocks, iterations=found.iterations, terms=found.streams)
-    weights = localizer.source.weights.to(localizer.device)
+    weights = measured_tower(localizer)
     table, rows = torch.tensor(found.table, dtype=torch.float64), []
     with torch.inference_mode():
         for pixels in inputs(localizer, pictures):
