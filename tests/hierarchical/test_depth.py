@@ -72,7 +72,7 @@ def test_a_shallow_vit(tmp_path: Path) -> None:
         run.with_method("gem", blocks=4)
 
 
-@pytest.mark.slow("a tower of 11 million parameters", quick=1)
+@pytest.mark.slow("a tower of 11 million parameters")
 def test_a_fastvit(tmp_path: Path) -> None:
     file = written(tmp_path, config(timm_model_name="fastvit_mci0", timm_pool="avg", timm_proj=None)["vision_cfg"])
     with pytest.warns(FastlocWarning, match=NOTE.format(2, 2, 2)):
