@@ -17,6 +17,7 @@ from fastloc.imaging.geometry import FITS, both_sides
 from fastloc.imaging.preprocess import INTERPOLATIONS
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes.presence import Calibration
+from fastloc.recipes.schema import POSITION_MODES
 from fastloc.text.cleaning import CLEANERS
 from fastloc.utils.schema import convert, count, number, one_line, one_of, shown
 
@@ -189,6 +190,7 @@ class _Preprocess:
 class _Recommended:
     size: int | None = None
     fit: str | None = None
+    position: str | None = None
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -196,6 +198,8 @@ class _Recommended:
             count("size", self.size, RECOMMENDED_SIDE)
         if self.fit is not None:
             one_of("fit", self.fit, FITS)
+        if self.position is not None:
+            one_of("position", self.position, POSITION_MODES)
 
 
 @dataclass

@@ -45,7 +45,7 @@ class Source:
     name: str
     weights: AnyWeights
     text: TextEncoder
-    # recipe fields by method, and "size", that suit this model better than the official defaults
+    # what suits this model better than the official defaults: "size", "fit", "position" of every method, and "recipes", fields by method
     recommended: Mapping[str, Any] = field(default_factory=dict)
     # the file of the projections that came with it
     projections: Path | None = None
@@ -66,10 +66,20 @@ class Source:
     @property
     def vit(self) -> Weights:
         """The image tower, for code that needs a plain transformer. Raises ModelError if it is a ResNet or hierarchical."""
+        return self.transformer("here", "`fastloc locate` and Localizer run it")
+
+    def transformer(self, place: str, why: str) -> Weights:
+        """The image tower, which must be a plain transformer. Raises ModelError if it is not: for the thing named by `place`, and why."""
         if not isinstance(self.weights, Weights):
-            kind = self.spec.family if isinstance(self.spec, HierarchicalSpec) else "CLIP ResNet"
-            raise ModelError(f"model must be a ViT here, got {self.name}, a {kind}; `fastloc locate` and Localizer run it")
+            raise ModelError(f"model must be a ViT {place}, got {self.name}, a {self.kind}; {why}")
         return self.weights
+
+    @property
+    def kind(self) -> str:
+        """The kind of image tower in words, such as "ViT", "CLIP ResNet" or "ConvNeXt"."""
+        if isinstance(self.spec, HierarchicalSpec):
+            return self.spec.family
+        return "CLIP ResNet" if isinstance(self.spec, ResNetSpec) else "ViT"
 
 
 read_state = state_dicts.read

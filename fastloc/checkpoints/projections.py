@@ -39,6 +39,8 @@ KEY = "fastloc.projections"
 # stands in place of a path: the projections that came with the model
 OWN = "own"
 TRAINER = "`python -m fastloc.eclip` trains them on pictures with captions"
+# the reason why they are for ViTs
+FOR_PATCHES = ("for projections", "they are trained on patch features and folded into a ViT's last projection")
 _NAMES = ("image", "text")
 
 
@@ -94,7 +96,7 @@ class Projections:
         Raises:
             ModelError: another model than they were trained on, a ResNet, or a text tower without a projection of open_clip's kinds.
         """
-        weights = source.vit
+        weights = source.transformer(*FOR_PATCHES)
         if (self.tower, self.text_tower) != (digest(weights), source.text.digest):
             raise ModelError(
                 f"projections must be trained on {source.name} (towers {short(digest(weights))} and {short(source.text.digest)}), "

@@ -83,6 +83,10 @@ class ResNetWeights:
         """The same tower on another device or in another dtype; nothing is changed in place."""
         return _mapped(self, Tensor, lambda tensor: tensor.to(device=device, dtype=dtype))
 
+    def folded(self) -> "ResNetWeights":
+        """See `folded`."""
+        return folded(self)
+
 
 def folded(weights: ResNetWeights) -> ResNetWeights:
     """The same tower with every BatchNorm multiplied into the convolution before it, computed in float64."""

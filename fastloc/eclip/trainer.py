@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from fastloc.checkpoints.digests import digest
-from fastloc.checkpoints.projections import Projections
+from fastloc.checkpoints.projections import FOR_PATCHES, Projections
 from fastloc.eclip import checkpoint, curve
 from fastloc.eclip.features import Features
 from fastloc.eclip.loss import processes, rank
@@ -55,8 +55,9 @@ def train(
         FastlocError: settings that do not fit model, data or processes; an existing checkpoint without `resume`, or a missing one with it.
     """
     _refuse(localizer, out, settings, running, len(pairs))
-    belongs = {"tower": digest(localizer.source.vit), "text_tower": localizer.source.text.digest, "data": fingerprint(pairs)}
-    state = State(settings, localizer.source.vit.spec.embed, localizer.device)
+    weights = localizer.source.transformer(*FOR_PATCHES)
+    belongs = {"tower": digest(weights), "text_tower": localizer.source.text.digest, "data": fingerprint(pairs)}
+    state = State(settings, weights.spec.embed, localizer.device)
     rows: list[CurveRow] = []
     if running.resume:
         checkpoint.resume(out / checkpoint.NAME, state, belongs)

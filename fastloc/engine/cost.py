@@ -8,6 +8,7 @@ import warnings
 from fastloc.checkpoints.families.kinds import AnySpec
 from fastloc.checkpoints.hierarchical.vitamin import DEPTHS, EXPANSION
 from fastloc.checkpoints.vit_spec import ModelSpec
+from fastloc.engine.hierarchical import operations as of_maps
 from fastloc.errors import FastlocWarning
 from fastloc.functional.op_set import TORCH
 from fastloc.imaging.geometry import size_text
@@ -19,12 +20,14 @@ __all__ = ["LARGE", "announce", "operations", "passes"]
 LARGE = 1e13
 
 
-def operations(spec: ModelSpec, size: tuple[int, int], recipe: Recipe | None = None) -> float:
-    """Multiplications and additions of one pass through a ViT on an input of (height, width).
+def operations(spec: AnySpec, size: tuple[int, int], recipe: Recipe | None = None) -> float:
+    """Multiplications and additions of one pass through an image tower on an input of (height, width).
 
-    Projections and MLPs grow with the tokens, attention with their square. A recipe that reads "cliper" adds those of its levels and of
-    its passes over the maps.
+    In a ViT projections and MLPs grow with the tokens, attention with their square. A recipe that reads "cliper" adds those of its levels
+    and of its passes over the maps.
     """
+    if not isinstance(spec, ModelSpec):
+        return of_maps.operations(spec, size)
     tokens = _tokens(spec, size)
     products = 8.0 * spec.width**2 + 2.0 * (2 + spec.gated) * spec.width * spec.mlp_width
     encoder = spec.layers * (tokens * products + 4.0 * tokens**2 * spec.width) + tokens * _stem(spec)
@@ -60,10 +63,8 @@ def passes(spec: ModelSpec, size: tuple[int, int], recipe: Recipe) -> int:
 
 def announce(spec: AnySpec, size: tuple[int, int], recipe: Recipe | None = None) -> None:
     """Warn of an input whose pass takes more than `LARGE` operations, or recomputes attention maps that are too large to keep."""
-    if not isinstance(spec, ModelSpec):
-        return
     cost, anew = operations(spec, size, recipe), ""
-    if recipe is not None and (times := passes(spec, size, recipe)):
+    if recipe is not None and isinstance(spec, ModelSpec) and (times := passes(spec, size, recipe)):
         kept = 4 * spec.heads * _tokens(spec, size) ** 2 / 1e9
         anew = f"; method {recipe.name!r} makes its attention maps {times} times for it, because kept they would take {kept:,.1f} GB"
     if cost > LARGE or anew:

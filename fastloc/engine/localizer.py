@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastloc.checkpoints import loading
 from fastloc.checkpoints.families.kinds import AnyWeights
+from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.projections import Given as GivenProjections
 from fastloc.engine import cost, device_heatmaps
 from fastloc.engine.async_queue import AsyncQueue, Handle
@@ -62,7 +63,7 @@ class Localizer(BaseLocalizer[list[str]]):
         method: a row of `fastloc.recipes.RECIPES`, or "best" for the one that measurements recommend for the kind of model, see
             `fastloc.engine.best_method`.
         size: the model's input in pixels, multiples of the patch: one number or (height, width). By default the size recommended
-            for the model, else 448 or its own if larger.
+            for the model, else its own for a tower whose grid shrinks, and 448 or its own if larger for others.
         fit: "stretch", "aspect", "crop", "letterbox", "own", "own-up" or "naflex", see `fastloc.imaging.geometry.fit`; by default
             "stretch" to a given (height, width), else the one recommended for the model, else the recipe's.
         template: see `fastloc.text.templates`; by default the recipe's.
@@ -83,7 +84,8 @@ class Localizer(BaseLocalizer[list[str]]):
         recommended: False leaves out the fields that the model's own configuration recommends for the method: the row as it stands.
         mean, std: of the pixels, per channel, in place of the model configuration's.
         batch: the number of pictures in one pass through the image tower.
-        changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0.
+        changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0. Without blocks a method changes its own number of
+            last blocks, or all that the tower has if these are fewer, with a warning.
 
     Raises:
         ModelError, RecipeError, TextError, PlanError, FastlocError: anything unknown, unreadable or contradictory, said in one line.
@@ -149,6 +151,11 @@ class Localizer(BaseLocalizer[list[str]]):
         _ = other.plan
         return other
 
+    def __repr__(self) -> str:
+        height, width = self._plain_input()
+        how = f"{self.recipe.name}, blocks {self.recipe.depth}, {height} x {width}, fit {self.fit}, {self.tower.dtype} on {self.device}"
+        return f"<Localizer {self.source.name}: {how}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (type(self), self._description(), self._choice)
 
@@ -196,8 +203,10 @@ class Localizer(BaseLocalizer[list[str]]):
         if method == BEST:
             method = best_method(plain.spec)
         self.official, form = official, official_form(method, official)
-        of_model = plain.recommended.get("recipes", {}).get(method, {}) if recommended and not official else {}
-        row = recipe(method, official=official, **{**of_model, **changes})
+        of_model = _recommended(plain, method) if recommended and not official else {}
+        given = {**of_model, **changes}
+        row = recipe(method, official=official, **given)
+        row = row if "blocks" in given else self.kind.at_depth(row, plain.spec, plain.name)
         self.kind.check(row, plain.spec, plain.name)
         row = self.registers.applied(row, changes, plain)
         self.source = self.projected.source(row)
@@ -431,12 +440,19 @@ def _array(tensor: Tensor) -> Floats:
     return tensor.float().cpu().numpy()
 
 
+def _recommended(source: loading.Source, method: str) -> dict[str, Any]:
+    """The fields of a method's recipe that the model's own configuration recommends."""
+    of_all = {name: source.recommended[name] for name in ("position",) if name in source.recommended}
+    return {**of_all, **source.recommended.get("recipes", {}).get(method, {})}
+
+
 def _size(source: loading.Source, official: int | str | None) -> int | tuple[int, int]:
     if official is None and "size" in source.recommended:
         return int(source.recommended["size"])
     if isinstance(official, int):
         sides = official, official
     else:
-        sides = source.spec.image if official == NATIVE else both_sides([max(USUAL_SIZE, side) for side in source.spec.image])
+        own = official == NATIVE or isinstance(source.spec, HierarchicalSpec)
+        sides = source.spec.image if own else both_sides([max(USUAL_SIZE, side) for side in source.spec.image])
     height, width = (max(side // step, 1) * step for side, step in zip(sides, source.spec.patch, strict=True))
     return height if height == width else (height, width)

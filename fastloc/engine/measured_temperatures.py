@@ -53,7 +53,7 @@ class MeasuredTemperatures(OfModel[Temperatures]):
         return replace(row, inv_temp=self._of(source, row, measure).table_for(row))
 
     def _of(self, source: Source, row: Recipe, measure: Measure) -> Temperatures:
-        found = self.get(source.name, lambda: digest(source.vit))
+        found = self.get(source.name, lambda: digest(source.weights))
         return self._own(source, row, measure) if found is None else found
 
     def _own(self, source: Source, row: Recipe, measure: Measure) -> Temperatures:
@@ -63,7 +63,7 @@ class MeasuredTemperatures(OfModel[Temperatures]):
                 f"method {row.name!r} needs inverse temperatures measured on {source.name}, and there are none: leave out "
                 f"temperatures={NONE!r} (--temperatures none) to measure them now, or give a file that `fastloc calibrate` wrote"
             )
-        tower = digest(source.vit)
+        tower = digest(source.weights)
         asked = (f"rho{row.rho or 0:g}", f"{row.blocks}x{row.iterations + 1}", *row.streams)
         name = "-".join([tower.rpartition(":")[2][:32], *asked]) + ".json"
         if name not in self.made:

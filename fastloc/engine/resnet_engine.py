@@ -2,75 +2,41 @@
 `fastloc.engine.vit_engine.Engine`.
 """
 
-from collections.abc import Mapping
-
-import torch
 from torch import Tensor
 
-from fastloc.checkpoints.resnet_weights import ResNetWeights, folded
-from fastloc.engine import triton_ops
-from fastloc.engine.base import BaseEngine, Shape
-from fastloc.engine.frame_patches import FramePixels
-from fastloc.engine.plan import DTYPES, Plan
+from fastloc.engine.hierarchical.map_engine import Answer, MapEngine, MapTower
+from fastloc.engine.plan import Plan
 from fastloc.engine.plan_options import choose_resnet
-from fastloc.functional import readout, resnet
-from fastloc.functional.output import Output
-from fastloc.recipes import Recipe
+from fastloc.functional import resnet
+from fastloc.functional.similarity import Read
+
+__all__ = ["ResNetEngine", "ResNetTower"]
 
 
-class ResNetTower:
+class ResNetTower(MapTower):
     """A ResNet on a device in a dtype, which the engines of several recipes share."""
 
-    def __init__(self, weights: ResNetWeights, device: torch.device, dtype: str) -> None:
-        self.dtype = dtype
-        # folded before it is rounded to a smaller dtype
-        self.weights = folded(weights).to(device, DTYPES[dtype])
 
+class ResNetEngine(MapEngine):
+    """Runs one recipe on one ResNet, see `MapEngine`."""
 
-class ResNetEngine(BaseEngine):
-    """Runs one recipe on one ResNet, see `BaseEngine`. Grad-CAM's maps are not negative.
-
-    Raises:
-        RecipeError: the method does not exist on ResNets. PlanError: a setting that is unknown, or impossible on this device.
-    """
-
-    tower: ResNetTower
-
-    def __init__(self, tower: ResNetTower, recipe: Recipe, settings: Mapping[str, str]) -> None:
-        super().__init__(tower, recipe, settings)
-        self.prepared = resnet.prepare(tower.weights, recipe)
+    prepared: resnet.Prepared
 
     def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
         return choose_resnet(self.device, self.tower.weights.spec, self.recipe, batch, size, self.settings)
 
-    def _pass(self, shape: Shape) -> "ResNetPass":
-        return ResNetPass(self, shape)
-
     def _check(self, pixels: Tensor) -> None:
         resnet.check_pixels(pixels)
 
+    def _prepare(self) -> resnet.Prepared:
+        return resnet.prepare(self.tower.weights, self.recipe)
 
-class ResNetPass:
-    """One shape's pass. It holds every tensor that it reads besides its inputs, because a captured graph needs them."""
+    def answer(self, size: tuple[int, int]) -> Answer:
+        prepared, step = self.prepared, self.prepared.weights.spec.patch
+        table = resnet.position_table(prepared.weights, (size[0] // step[0], size[1] // step[1]), self.recipe)
 
-    def __init__(self, engine: ResNetEngine, shape: Shape) -> None:
-        self.prepared, self.recipe, self.shape = engine.prepared, engine.recipe, shape
-        weights, geometry = self.prepared.weights, shape.geometry
-        spec, size = weights.spec, geometry.input if geometry else (shape.pixels[-2], shape.pixels[-1])
-        self.table = resnet.position_table(weights, (size[0] // spec.patch[0], size[1] // spec.patch[1]), self.recipe)
-        self.frames = (
-            FramePixels(geometry, spec.patch, spec.mean, spec.std, spec.interpolation, weights.dtype, weights.device) if geometry else None
-        )
-        self.cls = shape.background or readout.needs_cls(self.recipe.readout, shape.texts)
-        self.cosine = triton_ops.cosine if shape.plan.readout == "triton" else readout.cosine
+        def answer(pixels: Tensor, texts: Tensor, read: Read, cls: bool, beside: Tensor | None) -> tuple[Tensor, Tensor | None]:
+            x = resnet.features(prepared.weights, pixels)
+            return resnet.answer(prepared, x, table, texts, read, cls=cls, beside=beside)
 
-    def __call__(self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        if self.frames is not None:
-            pixels = self.frames(pixels, bgr=self.shape.bgr, fused=self.shape.plan.frames == "triton")
-        x = resnet.features(self.prepared.weights, pixels)
-
-        def read(out: Output, words: Tensor) -> Tensor:
-            return readout.similarity(out, words, self.recipe.readout, empty, self.cosine)
-
-        beside = empty if self.shape.background else None
-        return resnet.answer(self.prepared, x, self.table, texts, read, cls=self.cls, beside=beside)
+        return answer

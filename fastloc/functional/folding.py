@@ -92,9 +92,6 @@ def fold(weights: Weights, recipe: Recipe, *, joint: bool = False) -> FoldedViT:
 
 
 def _check_relevance(spec: ModelSpec, recipe: Recipe) -> None:
-    if recipe.cam != "grad-cam":
-        reason = "weighs features that are not negative, those of CLIP's ResNets, and a transformer's have both signs"
-        raise RecipeError(f"recipe {recipe.name!r}: cam {recipe.cam!r} {reason}; use cam='grad-cam'")
     if not -spec.layers <= recipe.start < spec.layers:
         raise RecipeError(f"recipe {recipe.name!r}: start must be a block of the model, 0 … {spec.layers - 1}, got {recipe.start}")
     if recipe.head is not None and recipe.head >= spec.heads:

@@ -22,6 +22,7 @@ from fastloc.functional.block_trace import BlockTrace, at_attention, mean_at_pat
 from fastloc.functional.blocks import embed, out_projection
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.methods.cliper import levels
+from fastloc.functional.methods.patch_cam import patch_cam
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.output import Grid
 from fastloc.functional.pools import pooled
@@ -91,9 +92,14 @@ def grad_cam(scene: Scene) -> tuple[Tensor, Tensor]:
 
     Sources: pytorch-grad-cam's CLIP example, and CLIP-ES, where y is the first LayerNorm. In towers whose norms stand behind, y is the
     stream and the gradient is the attention's. The mean is taken before the projection back, so no text has a gradient for every token
-    unless the score reads every token, or queries and keys are rotated or normalised.
+    unless the score reads every token, or queries and keys are rotated or normalised. The recipe's `cam` may be Grad-CAM++ or LayerCAM,
+    which read the gradient at every patch (`fastloc.functional.methods.cam`); they were published for features that are not negative.
     """
     trace, target = scene.last()
+    if (cam := scene.prepared.recipe.cam) != "grad-cam":
+        count, each = scene.texts.shape[0], _whole(trace)
+        found = of_texts(count, each, scene.ops.most, lambda texts: patch_cam(cam, trace, target, scene.rows, texts, scene.ops.most))
+        return found, scene.embedding(trace)
 
     def weights(texts: slice) -> Tensor:
         attended = at_attention(trace, target.gradient(texts), scene.rows)

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.checkpoints.resnet_spec import ResNetSpec
+from fastloc.checkpoints.resnet_spec import STRIDE, ResNetSpec
 from fastloc.checkpoints.resnet_weights import Bottleneck, Conv, Pool, ResNetWeights, folded
-from fastloc.errors import ModelError, RecipeError, unknown
+from fastloc.errors import RecipeError, unknown
 from fastloc.functional import readout
 from fastloc.functional.attention import Attend, attend
+from fastloc.functional.hierarchical.inputs import check_input
 from fastloc.functional.methods.cam import WEIGHINGS
 from fastloc.functional.methods.pool_gradients import PoolGradients
 from fastloc.functional.output import Output
@@ -283,11 +284,7 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, besid
 
 def check_pixels(pixels: Tensor) -> None:
     """Raise ModelError unless these are normalised floats [B, 3, H, W], H and W multiples of the stride."""
-    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
-        raise ModelError(f"pixels must be normalised floats [B, 3, H, W], got {pixels.dtype} {tuple(pixels.shape)}")
-    height, width = pixels.shape[-2:]
-    if height == 0 or width == 0 or height % 32 or width % 32:
-        raise ModelError(f"input size must be a multiple of the ResNet's stride 32x32, got {height}x{width}")
+    check_input(pixels, (STRIDE, STRIDE), "ResNet's stride")
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

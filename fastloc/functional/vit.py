@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
-from fastloc.errors import ModelError, RecipeError
+from fastloc.errors import RecipeError
 from fastloc.functional.blocks import embed, enter_block, finish_block, main_path, mlp, project, turned
 from fastloc.functional.folding import FoldedViT, fold, letters
+from fastloc.functional.hierarchical.inputs import check_input
 from fastloc.functional.local_path import LocalPath
 from fastloc.functional.methods.sc_clip import aggregated
 from fastloc.functional.op_set import TORCH, Ops
@@ -143,11 +144,7 @@ def _last_rows(prepared: FoldedViT, tokens: int, cls: bool, capture: Collection[
 
 def check_pixels(spec: ModelSpec, pixels: Tensor) -> None:
     """Raise ModelError unless these are normalised floats [B, 3, H, W], H and W multiples of the patch."""
-    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
-        raise ModelError(f"pixels must be normalised floats [B, 3, H, W], got {pixels.dtype} {tuple(pixels.shape)}")
-    size = tuple(pixels.shape[-2:])
-    if any(side == 0 or side % step for side, step in zip(size, spec.patch, strict=True)):
-        raise ModelError(f"input size must be a multiple of the patch {spec.patch[0]}x{spec.patch[1]}, got {size[0]}x{size[1]}")
+    check_input(pixels, spec.patch, "patch")
 
 
 def _check_captures(spec: ModelSpec, capture: Collection[str]) -> None:

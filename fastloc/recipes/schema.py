@@ -86,8 +86,8 @@ class Recipe:
     one_head: the last block attends with one head as wide as the model, which is another forward pass (Grad-ECLIP).
     compares: of "grad-eclip", the q and k whose cosines weigh the patches: "projected" (behind the out-projection, as the evaluation
         scripts have it) or "plain" (as the block attends with them, as the notebook has it).
-    cam: of "grad-cam" on CLIP's ResNets, the weights of the last stage: "grad-cam" (a channel's mean gradient), "grad-cam++" (a sum of its
-        positive gradients, each with a share of its own) or "layer-cam" (each cell its own positive gradient).
+    cam: of "grad-cam", the weights of the map that it reads: "grad-cam" (a channel's mean gradient), "grad-cam++" (a sum of its positive
+        gradients, each with a share of its own) or "layer-cam" (each cell its own positive gradient).
     head: of "anchor", the one head that is shown; None for the mean.
     cutoff: of "cliper", the share of a map's maximum below which a cell of the refined level counts 0.
     trained: needs projections trained for the model (`fastloc.checkpoints.projections`), which other recipes can have too.

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fastloc.checkpoints.hierarchical.parts import LayerNorm, Linear
 from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights
-from fastloc.functional.hierarchical.forms import STAGES
+from fastloc.functional.hierarchical.stages import MAPS
 from fastloc.reference import parts
-from fastloc.reference.resnet import softmax
+from fastloc.reference.resnet import cam_map, softmax
 
 __all__ = ["encoder", "grad_cam", "itsm", "maps_of", "scores"]
 
@@ -38,9 +38,10 @@ def scores(weights: HierarchicalWeights, pixels: Tensor, texts: Tensor) -> Tenso
 
 
 def grad_cam(
-    weights: HierarchicalWeights, pixels: Tensor, texts: Tensor, target: str = "cosine", scale: float = 100.0, start: int = -1
-) -> Tensor:
-    """Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) on one map: maps [B, T, h, w] of unit texts [T, E].
+    weights: HierarchicalWeights, pixels: Tensor, texts: Tensor, target: str = "cosine", scale: float = 100.0, start: int = -1,
+    cam: str = "grad-cam",
+) -> Tensor:  # fmt: skip
+    """Grad-CAM, Grad-CAM++ or LayerCAM on one map, see `fastloc.reference.resnet.cam_map`: maps [B, T, h, w] of unit texts [T, E].
 
     start: the map, counted from the end. target: y is the cosine, the logit (`scale` times it), or the text's share in a softmax of the
     logits; of one text alone the logit.
@@ -55,15 +56,14 @@ def grad_cam(
             logits = cosines if target == "cosine" else scale * cosines
             y = softmax(logits) if target == "softmax" and len(texts) > 1 else logits
             (gradient,) = torch.autograd.grad(y[index], stages[start])
-            alpha = gradient.mean((2, 3), keepdim=True)
-            maps.append(torch.clamp((alpha * stages[start].detach()).sum(1)[0], min=0))
+            maps.append(cam_map(stages[start].detach()[0], gradient[0], cam))
         pictures.append(torch.stack(maps))
     return torch.stack(pictures)
 
 
 def maps_of(weights: HierarchicalWeights, pixels: Tensor) -> list[Tensor]:
     """The maps of all stages, [B, C, h, w] each."""
-    return STAGES[weights.spec.family](weights.trunk, pixels.to(weights.dtype))
+    return list(MAPS[weights.spec.family](weights.trunk, pixels.to(weights.dtype)))
 
 
 def embed(head: Head, x: Tensor) -> Tensor:

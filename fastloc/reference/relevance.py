@@ -29,6 +29,7 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.reference import cliper, parts
 from fastloc.reference.registers import with_registers
+from fastloc.reference.resnet import cam_map
 
 # weights, pixels [B, 3, H, W] and texts [T, E], unit length -> scores [B, P, T]
 Scores = Callable[[Weights, Tensor, Tensor], Tensor]
@@ -121,11 +122,13 @@ def gradient(of: Tensor, by: Tensor) -> Tensor:
 
 
 def grad_cam(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:
-    """BaseCAM.forward of pytorch-grad-cam, its reshape_transform dropping the class token from activations and gradients."""
+    """BaseCAM.forward of pytorch-grad-cam, its reshape_transform dropping the class token from activations and gradients.
+
+    The row's `cam` may be Grad-CAM++ or LayerCAM, see `fastloc.reference.resnet.cam_map`.
+    """
     target, front = seen.normed[-1], weights.spec.prefix
     grads, activations = gradient(score(weights, seen, texts, row)[index], target)[0, front:], target[0, front:]
-    channel_weights = grads.mean(0)
-    return (channel_weights[None] * activations).sum(-1).clamp(min=0)
+    return cam_map(activations.T[..., None], grads.T[..., None], row.cam)[:, 0]
 
 
 def grad_cam_input(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe) -> Tensor:

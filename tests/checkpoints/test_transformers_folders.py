@@ -89,6 +89,25 @@ def test_a_localizer_of_naflex_gives_every_picture_its_own_grid(tmp_path: Path):
         np.testing.assert_allclose(result.similarity, alone.similarity, rtol=0, atol=1e-5)
 
 
+def test_a_naflex_is_run_as_one_unless_an_argument_says_otherwise(tmp_path: Path):
+    import fastloc
+
+    folder = write(tmp_path, "siglip2")
+    localizer = fastloc.load(folder, method="itsm", template="{}", size=32, dtype="float32")
+    assert (localizer.fit, localizer.recipe.position) == ("naflex", "bilinear-antialias")
+    picture = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    asked = fastloc.load(folder, method="itsm", template="{}", fit="naflex", size=32, position="bilinear-antialias", dtype="float32")
+    np.testing.assert_array_equal(localizer(picture, ["w7"]).similarity, asked(picture, ["w7"]).similarity)
+    # every method's positions, and what you say
+    assert localizer.with_method("gem", blocks=1).recipe.position == "bilinear-antialias"
+    other = localizer.with_method("itsm", fit="stretch", position="bicubic")
+    assert (other.fit, other.recipe.position) == ("stretch", "bicubic")
+    assert localizer.with_method("itsm", recommended=False).recipe.position == RECIPES["itsm"].position
+    # a model of one size keeps the method's own
+    plain = fastloc.load(write(tmp_path / "plain", "siglip"), method="itsm", template="{}", dtype="float32")
+    assert (plain.fit, plain.recipe.position) == (RECIPES["itsm"].fit, RECIPES["itsm"].position)
+
+
 @pytest.mark.parametrize(("shards", "pickled"), [(3, False), (1, True), (2, True)])
 def test_weights_in_several_files_and_in_torch_s(shards: int, pickled: bool, tmp_path: Path):
     assert max(errors(loading.load(str(write(tmp_path, "siglip", shards=shards, pickled=pickled))), "siglip")) < TOLERANCE

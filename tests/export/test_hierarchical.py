@@ -1,26 +1,19 @@
 """Towers whose grid shrinks as files: families, methods, precisions and sizes against the function in float64."""
 
-from functools import cache
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 
-from fastloc.checkpoints.hierarchical import fastvit, swin
-from fastloc.checkpoints.hierarchical.parts import LayerNorm, Linear
-from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
-from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights
+from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights
 from fastloc.errors import RecipeError
 from fastloc.export.graph import Parts
 from fastloc.export.hierarchical_graph import grids
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import trace
 from fastloc.recipes import Recipe, recipe
-from hierarchical_towers import EMBED, Seeded, pixels, texts
-from hierarchical_towers import tower as narrow_convnext
+from hierarchical_towers import narrow, pixels, texts
 
 # as for ViTs and ResNets
 TOLERANCE = {"float32": 1e-5, "float16": 5e-3}
@@ -31,27 +24,15 @@ LOCAL = {
     "sclip": recipe("sclip"),
     "maskclip": recipe("maskclip"),
 }
-CELLS = {name: recipe(name) for name in ("itsm", "rclip", "grad_cam")}
+CAMS = {cam: recipe("grad_cam", cam=cam, target_scale=5.0) for cam in ("grad-cam++", "layer-cam")}
+CELLS = {name: recipe(name) for name in ("itsm", "rclip", "grad_cam")} | CAMS
 FAMILIES = ("ConvNeXt", "FastViT", "Swin")
 METHODS = {"ConvNeXt": CELLS, "FastViT": CELLS | LOCAL, "Swin": CELLS}
 
 
-@cache
 def tower(family: str) -> HierarchicalWeights:
     """A narrow tower of a family in float32."""
-    if family == "ConvNeXt":
-        return narrow_convnext().to(dtype=torch.float32)
-    take = Seeded(1)
-    if family == "FastViT":
-        arch: Any = fastvit.Arch((1, 1, 1, 2), (32, 32, 64, 64), 3, 1, (2, 3), layer_norm=False, stem_scales=True)
-        trunk: Any = fastvit.trunk(arch, take)
-    else:
-        arch = swin.Arch((1, 2, 2, 1), (16, 32, 64, 128), (1, 2, 4, 8))
-        trunk = swin.trunk(arch, take)
-    norm = None if family == "FastViT" else LayerNorm(take("norm.weight", (arch.channels,)), take("norm.bias", (arch.channels,)), 1e-5)
-    out = Linear(take("fc", (EMBED, arch.channels)), take("fc.bias", (EMBED,)))
-    spec = HierarchicalSpec(family, "narrow", arch, EMBED, (64, 64))
-    return HierarchicalWeights(spec, trunk, Head(out, None, norm, family == "Swin")).to(dtype=torch.float32)
+    return narrow(family).to(dtype=torch.float32)
 
 
 def session(family: str, row: Recipe, options: Options) -> onnxruntime.InferenceSession:

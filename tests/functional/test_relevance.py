@@ -165,7 +165,6 @@ def test_an_empty_batch() -> None:
     [
         ("bi_modal", {"start": 7}, "recipe 'bi_modal': start must be a block of the model, 0 … 6, got 7"),
         ("legrad", {"start": -8}, "recipe 'legrad': start must be a block of the model, 0 … 6, got -8"),
-        ("grad_cam", {"cam": "layer-cam"}, "recipe 'grad_cam': cam 'layer-cam' weighs features that are not negative, those of CLIP"),
         ("anchor_qk", {"head": 4}, "recipe 'anchor_qk': head must be a head of the model, 0 … 3, got 4"),
     ],
 )

@@ -65,6 +65,15 @@ def test_families(family: str, name: str) -> None:
     check(family, RECIPES[name], 2, (3, 5), 3)
 
 
+@pytest.mark.parametrize("cam", ["grad-cam++", "layer-cam"])
+@pytest.mark.parametrize("family", ["vitamin", "siglip", "pe", "eva02-e"])
+def test_grad_cam_plus_plus_and_layer_cam(family: str, cam: str) -> None:
+    for batch, grid, count in SHAPES:
+        plain = check(family, recipe("grad_cam", target_scale=5.0), batch, grid, count)
+        found = check(family, recipe("grad_cam", target_scale=5.0, cam=cam), batch, grid, count)
+        assert error(found / found.amax(), plain / plain.amax()) > 1e-3, "the three are one map"
+
+
 @pytest.mark.slow("every family by every method", quick=4)
 @pytest.mark.parametrize("family", families.NAMES)
 @pytest.mark.parametrize("name", NAMES)

@@ -16,6 +16,7 @@ from fastloc.checkpoints.hierarchical import tree
 from fastloc.checkpoints.hierarchical.take import Take
 from fastloc.errors import ModelError
 from fastloc.functional.hierarchical import convnext
+from fastloc.functional.hierarchical.stages import last
 from towers import error
 
 CONFIGS = {name: open_clip.get_model_config(name) or {} for name in open_clip.list_models() if name.startswith("convnext_")}
@@ -81,7 +82,7 @@ def test_every_tensor_is_taken_with_its_shape(name: str) -> None:
 def test_every_map_and_the_embedding_are_timm_s(name: str, height: int, width: int) -> None:
     own, trunk = narrow(name)
     x = pixels(height, width).double()
-    found = convnext.stages(trunk, x)
+    found = list(convnext.maps(trunk, x))
     y = own.stem(x)
     for i, stage in enumerate(own.stages):
         y = stage(y)
@@ -91,7 +92,7 @@ def test_every_map_and_the_embedding_are_timm_s(name: str, height: int, width: i
     norm = own.head.norm
     embedding = torch.nn.functional.layer_norm(found[-1].mean((2, 3)), (DIMS[-1],), norm.weight, norm.bias, norm.eps)
     assert error(embedding, own(x)) < 1e-12
-    assert torch.equal(convnext.last(trunk, x), found[-1])
+    assert torch.equal(last(convnext.maps(trunk, x)), found[-1])
 
 
 @pytest.mark.slow("the modules at their full size", quick=1)
@@ -99,13 +100,13 @@ def test_every_map_and_the_embedding_are_timm_s(name: str, height: int, width: i
 def test_full_sizes_in_float32(name: str) -> None:
     own = module(name)
     x = pixels(96, 64, batch=1)
-    assert error(convnext.last(trunk_of(own, architecture(name)), x), own.forward_features(x)) < 1e-5
+    assert error(last(convnext.maps(trunk_of(own, architecture(name)), x)), own.forward_features(x)) < 1e-5
 
 
 def test_gradients_are_autograd_s_of_timm_s_module() -> None:
     own, trunk = narrow("convnext_base")
     gradients = []
-    for forward in (own.forward_features, lambda x: convnext.last(trunk, x)):
+    for forward in (own.forward_features, lambda x: last(convnext.maps(trunk, x))):
         x = pixels(64, 96).double().requires_grad_()
         gradients.append(torch.autograd.grad(forward(x).square().sum(), x)[0])
     assert float(gradients[0].abs().max()) > 0 and error(gradients[1], gradients[0]) < 1e-10
@@ -115,7 +116,7 @@ def test_gradients_are_autograd_s_of_timm_s_module() -> None:
 def test_every_map_has_the_trunk_s_dtype(dtype: torch.dtype) -> None:
     _, trunk = narrow("convnext_tiny")
     smaller = tree.mapped(trunk, Tensor, lambda each: each.to(dtype))
-    maps, exact = convnext.stages(smaller, pixels(64, 64).to(dtype)), convnext.stages(trunk, pixels(64, 64).double())
+    maps, exact = list(convnext.maps(smaller, pixels(64, 64).to(dtype))), list(convnext.maps(trunk, pixels(64, 64).double()))
     for found, expected in zip(maps, exact, strict=True):
         assert found.dtype == dtype
         assert error(found.double(), expected) < (1e-5 if dtype == torch.float32 else 0.05)
@@ -150,9 +151,9 @@ def test_a_pass_takes_no_more_memory_than_timm_s(batch: int, tmp_path: Path) -> 
     own = module("convnext_tiny")
     trunk, x = trunk_of(own, architecture("convnext_tiny")), pixels(256, 256, batch)
     allowed = 1.2 * peak(own.forward_features, x, tmp_path)
-    assert peak(lambda x: convnext.last(trunk, x), x, tmp_path) <= allowed
+    assert peak(lambda x: last(convnext.maps(trunk, x)), x, tmp_path) <= allowed
     # all maps together: 2 - 1/8 times the first one
-    assert peak(lambda x: convnext.stages(trunk, x), x, tmp_path) <= allowed
+    assert peak(lambda x: list(convnext.maps(trunk, x)), x, tmp_path) <= allowed
 
 
 def peak(forward: Callable[[Tensor], object], x: Tensor, folder: Path) -> int:

@@ -15,6 +15,7 @@ from fastloc.checkpoints.hierarchical.parts import Conv
 from fastloc.checkpoints.hierarchical.take import Take
 from fastloc.errors import ModelError
 from fastloc.functional.hierarchical import fastvit
+from fastloc.functional.hierarchical.stages import last
 from towers import error
 
 # few blocks of few channels, of every kind of part: squeeze-and-excitation between BatchNorms, and LayerNorms with two stages of attention
@@ -57,27 +58,27 @@ def pixels(kind: str, height: int = 2, width: int = 3) -> Tensor:
 @pytest.mark.parametrize("kind", NARROW)
 def test_every_map_is_timm_s(kind: str) -> None:
     own, x = module(kind), pixels(kind)
-    found = fastvit.stages(trunk_of(own.state_dict(), kind), x)
+    found = list(fastvit.maps(trunk_of(own.state_dict(), kind), x))
     y = own.stem(x)
     for i, stage in enumerate(own.stages):
         y = stage(y)
         assert error(found[i], y) < 1e-10, f"stage {i}"
     assert error(found[-1], own.final_conv(y)) < 1e-10
     assert len(found) == NARROW[kind][1].stages and found[-1].shape[1] == NARROW[kind][1].channels
-    assert torch.equal(fastvit.last(trunk_of(own.state_dict(), kind), x), found[-1])
+    assert torch.equal(last(fastvit.maps(trunk_of(own.state_dict(), kind), x)), found[-1])
 
 
 @pytest.mark.parametrize("kind", NARROW)
 def test_folding_changes_nothing(kind: str) -> None:
     plain = trunk_of(module(kind).state_dict(), kind)
     merged = fastvit_folding.folded(plain)
-    for one, other in zip(fastvit.stages(merged, pixels(kind)), fastvit.stages(plain, pixels(kind)), strict=True):
+    for one, other in zip(fastvit.maps(merged, pixels(kind)), fastvit.maps(plain, pixels(kind)), strict=True):
         assert error(one, other) < 1e-10
     names = dict(tree.named_tensors(merged))
     assert len(names) < len(dict(tree.named_tensors(plain))) / 2 and not any("variance" in name for name in names)
     assert isinstance(merged.final.conv, Conv) and merged.final.conv.norm is None
     # once more changes nothing
-    assert error(fastvit.last(fastvit_folding.folded(merged), pixels(kind)), fastvit.last(merged, pixels(kind))) < 1e-12
+    assert error(last(fastvit.maps(fastvit_folding.folded(merged), pixels(kind))), last(fastvit.maps(merged, pixels(kind)))) < 1e-12
 
 
 @pytest.mark.parametrize("kind", NARROW)
@@ -89,8 +90,8 @@ def test_files_that_are_folded_already(kind: str) -> None:
     state = merged.state_dict()
     assert any("reparam_conv" in name for name in state)
     found = trunk_of({name: tensor.double() for name, tensor in state.items()}, kind)
-    assert error(fastvit.last(found, x), expected) < 1e-5
-    assert error(fastvit.last(fastvit_folding.folded(found), x), fastvit.last(found, x)) < 1e-10
+    assert error(last(fastvit.maps(found, x)), expected) < 1e-5
+    assert error(last(fastvit.maps(fastvit_folding.folded(found), x)), last(fastvit.maps(found, x))) < 1e-10
 
 
 def test_a_file_of_another_size() -> None:

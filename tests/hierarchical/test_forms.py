@@ -64,6 +64,29 @@ def test_grad_cam_is_autograd_s(head: str, target: str, start: int) -> None:
     assert scores is not None and error(scores, F.normalize(reference.encoder(tower(head), x), dim=-1) @ words.T) < 1e-10
 
 
+@pytest.mark.parametrize("cam", ["grad-cam++", "layer-cam"])
+@pytest.mark.parametrize(("head", "start"), [*product(HEADS, (-1,)), *product(HEADS[1:3], (-2, -4))])
+def test_grad_cam_plus_plus_and_layer_cam_are_autograd_s(head: str, start: int, cam: str) -> None:
+    x, words = pixels(2, GRID), texts(3)
+    for target, scale in (("softmax", 5.0), ("logit", 30.0), ("cosine", 1.0)):
+        row = recipe("grad_cam", cam=cam, target=target, target_scale=scale, start=start)
+        maps, scores = engine(row, head)(x, words)
+        assert maps.min() >= 0 and maps.max() > 0 and scores is not None
+        assert error(maps, reference.grad_cam(tower(head), x, words, target, scale, start, cam)) < 1e-10
+        plain, _ = engine(replace(row, cam="grad-cam"), head)(x, words)
+        assert error(maps / maps.amax(), plain / plain.amax()) > 1e-3, "the three are one map"
+
+
+@pytest.mark.parametrize("cam", ["grad-cam++", "layer-cam"])
+@pytest.mark.parametrize("start", [-1, -2])
+def test_gradients_at_cells_err_as_little_as_the_reference_in_float32(cam: str, start: int) -> None:
+    x, words, row = pixels(2, GRID), texts(3), recipe("grad_cam", cam=cam, target_scale=5.0, start=start)
+    expected = engine(row)(x, words)[0]
+    literal = reference.grad_cam(tower().to(dtype=torch.float32), x.float(), words.float(), "softmax", 5.0, start, cam)
+    own, found = error(literal, expected), error(engine(row, dtype="float32")(x.float(), words.float())[0], expected)
+    assert found < max(2 * own, 2e-6), f"the reference's own error is {own:.1e}"
+
+
 def test_the_last_map_is_what_grad_cam_reads_by_default() -> None:
     x, words = pixels(1, GRID), texts(2)
     assert torch.equal(engine(recipe("grad_cam"))(x, words)[0], engine(recipe("grad_cam", start=-1))(x, words)[0])

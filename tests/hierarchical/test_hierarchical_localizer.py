@@ -14,10 +14,14 @@ from fastloc.cli import main
 from fastloc.engine.best_method import BEST
 from fastloc.errors import FastlocError
 from fastloc.functional.hierarchical import forms
+from fastloc.recipes.register_neurons import RegisterNeurons
 from hierarchical_towers import config
 from towers import error
 
 METHODS = list(forms.FORMS)
+NEURONS = RegisterNeurons(
+    neurons=((0, (1,)),), registers=1, outliers="any", tokens=1, sizes=((64, 64),), pictures=1, source="none", model="another", tower="none"
+)
 TEXTS = ["a dog", "a cat", "grass"]
 
 
@@ -76,7 +80,7 @@ def test_an_example_stands_for_a_text(localizer: Localizer) -> None:
 
 def test_defaults(file: Path) -> None:
     run = Localizer(str(file), "random", BEST)
-    assert run.method == "grad_cam" and run.input_size == 448
+    assert run.method == "grad_cam" and run.input_size == 64, "the size that it was trained at"
 
 
 @pytest.mark.parametrize(
@@ -88,6 +92,7 @@ def test_defaults(file: Path) -> None:
         ({"method": "itsm", "plan": {"norm": "triton"}}, "unknown norm choice 'triton'"),
         ({"method": "itsm", "plan": {"launch": "graph"}, "device": "cpu"}, "launch 'graph' is not possible here"),
         ({"method": "itsm", "projections": "own"}, "projections"),
+        ({"method": "itsm", "registers": NEURONS}, "model must be a ViT for test-time registers, got tiny, a ConvNeXt; registers"),
         ({"method": "gem_calibrated"}, "'gem_calibrated' is one of plain transformers"),
     ],
 )
@@ -111,7 +116,9 @@ def test_the_command_line(file: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     calibrate = ["calibrate", "--from", "noise", *model, "-o", str(tmp_path / "t.json")]
     assert main(calibrate) != 0
     error_line = capsys.readouterr().err
-    assert "Traceback" not in error_line and "ConvNeXt" in error_line
+    assert "Traceback" not in error_line and "must have blocks that attend over its whole grid, got tiny, a ConvNeXt" in error_line
+    assert main(["registers", str(tmp_path / "a.png"), *model, "-o", str(tmp_path / "r.json")]) != 0
+    assert "model must be a ViT for test-time registers, got tiny, a ConvNeXt; registers are tokens" in capsys.readouterr().err
     assert main(["export", *model, "--method", "itsm", "--size", "64", "-o", str(tmp_path / "x.onnx")]) == 0
     capsys.readouterr()
     assert main(["verify", str(tmp_path / "x.onnx")]) == 0

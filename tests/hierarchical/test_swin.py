@@ -12,7 +12,8 @@ from fastloc.checkpoints.hierarchical import swin
 from fastloc.checkpoints.hierarchical.take import Take
 from fastloc.checkpoints.hierarchical.tree import mapped, named_tensors
 from fastloc.errors import ModelError
-from fastloc.functional.hierarchical.swin import last, stages
+from fastloc.functional.hierarchical.stages import last
+from fastloc.functional.hierarchical.swin import maps as maps_of
 from towers import error
 
 EXACT = 1e-10
@@ -75,10 +76,10 @@ def test_stages_are_timms(size: tuple[int, int]) -> None:
     with torch.no_grad():
         expected = module.forward_intermediates(given, intermediates_only=True)
     for each in (found, swin.folded(found)):
-        maps = stages(each, given)
+        maps = list(maps_of(each, given))
         assert [one.shape for one in maps] == [one.shape for one in expected]
         assert max(error(one, other) for one, other in zip(maps, expected, strict=True)) < EXACT
-        assert torch.equal(last(each, given), maps[-1])
+        assert torch.equal(last(maps_of(each, given)), maps[-1])
 
 
 def test_open_clips_tower() -> None:
@@ -95,7 +96,7 @@ def test_open_clips_tower() -> None:
     found = swin.folded(swin.trunk(arch, take))
     given = pixels(224, 224).float()
     with torch.no_grad():
-        x = last(found, given).permute(0, 2, 3, 1)
+        x = last(maps_of(found, given)).permute(0, 2, 3, 1)
         norm = take("norm.weight", (1024,)), take("norm.bias", (1024,))
         mean = torch.nn.functional.layer_norm(x, (1024,), *norm, swin.NORM_EPS).mean((1, 2))
         assert error(mean @ visual.head.proj.weight.T, visual(given)) < 1e-5
@@ -105,12 +106,12 @@ def test_gradients_and_other_dtypes() -> None:
     module, arch = narrow()
     found, _ = read(module, arch)
     given = pixels(64, 64).requires_grad_()
-    (gradient,) = torch.autograd.grad(last(found, given).square().sum(), given)
+    (gradient,) = torch.autograd.grad(last(maps_of(found, given)).square().sum(), given)
     assert gradient.isfinite().all() and gradient.abs().max() > 0
-    maps = stages(found, given)
+    maps = list(maps_of(found, given))
     assert all(each.abs().max() > 0 for each in torch.autograd.grad(maps[-1].sum(), maps))
     half = mapped(swin.folded(found), Tensor, lambda tensor: tensor.bfloat16())
-    assert error(last(half, given.detach().bfloat16()), last(found, given.detach())) < 0.1
+    assert error(last(maps_of(half, given.detach().bfloat16())), last(maps_of(found, given.detach()))) < 0.1
 
 
 def test_a_tower_of_another_size() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_texts
-from fastloc.checkpoints.hierarchical import convnext
+from fastloc.checkpoints.hierarchical import convnext, fastvit, swin
 from fastloc.checkpoints.hierarchical.parts import LayerNorm, Linear
 from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.hierarchical.take import Take
@@ -54,6 +54,24 @@ def tower(head: str = "norm of the mean", seed: int = 0) -> HierarchicalWeights:
     made = Head(out, hidden if "MLP" in head else None, norm if "norm" in head else None, "cells" in head)
     spec = HierarchicalSpec("ConvNeXt", "convnext_tiny", arch, EMBED, (64, 64))
     return HierarchicalWeights(spec, convnext.trunk(arch, take), made)
+
+
+@cache
+def narrow(family: str) -> HierarchicalWeights:
+    """A narrow tower of a family in float64; a FastViT's last stage has two blocks that attend."""
+    if family == "ConvNeXt":
+        return tower()
+    take = Seeded(1)
+    if family == "FastViT":
+        arch: Any = fastvit.Arch((1, 1, 1, 2), (32, 32, 64, 64), 3, 1, (2, 3), layer_norm=False, stem_scales=True)
+        trunk: Any = fastvit.trunk(arch, take)
+    else:
+        arch = swin.Arch((1, 2, 2, 1), (16, 32, 64, 128), (1, 2, 4, 8))
+        trunk = swin.trunk(arch, take)
+    norm = None if family == "FastViT" else LayerNorm(take("norm.weight", (arch.channels,)), take("norm.bias", (arch.channels,)), 1e-5)
+    out = Linear(take("fc", (EMBED, arch.channels)), take("fc.bias", (EMBED,)))
+    spec = HierarchicalSpec(family, "narrow", arch, EMBED, (64, 64))
+    return HierarchicalWeights(spec, trunk, Head(out, None, norm, family == "Swin"))
 
 
 def pixels(batch: int, grid: tuple[int, int], seed: int = 0) -> Tensor:

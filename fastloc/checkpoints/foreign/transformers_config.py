@@ -105,6 +105,7 @@ class Class:
         vision, text: defaults of its configuration.
         mean, std, interpolation: of pixels, if there is no processor's file.
         clean: the cleaning of texts by tokenizer class; None: as in CLIP's own tokenizer.
+        recommended: see `fastloc.checkpoints.loading.Source`.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Class:
     std: tuple[float, ...]
     interpolation: str = "bicubic"
     clean: Mapping[str, str] = field(default_factory=dict)
+    recommended: Mapping[str, Any] = field(default_factory=dict)
 
 
 _BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
@@ -132,6 +134,8 @@ _OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577
 _HALF, _RAW = ((0.5,) * 3, (0.5,) * 3), ((0.0,) * 3, (1.0,) * 3)
 # SigLIP's tokenizer removes punctuation itself, SigLIP 2's lowercases texts
 _SIGLIP_CLEAN = {"SiglipTokenizer": "canonicalize", "": "lower"}
+# a NaFlex takes a picture at its own ratio: the size rule of its processor, and its resize of positions
+_NAFLEX = {"fit": "naflex", "position": "bilinear-antialias"}
 # model_type -> class
 CLASSES = {
     "clip": Class("CLIPModel", _CLIP_VISION, _CLIP_TEXT, *_OPENAI),
@@ -140,7 +144,8 @@ CLASSES = {
         "SiglipModel", {**_BASE, **_SIGLIP_ACT, "patch_size": 16, "image_size": 224}, _SIGLIP_TEXT, *_HALF, clean=_SIGLIP_CLEAN
     ),
     "siglip2": Class(
-        "Siglip2Model", {**_BASE, **_SIGLIP_ACT, "patch_size": 16, "num_patches": 256}, _SIGLIP_TEXT, *_HALF, "bilinear", _SIGLIP_CLEAN
+        "Siglip2Model", {**_BASE, **_SIGLIP_ACT, "patch_size": 16, "num_patches": 256}, _SIGLIP_TEXT, *_HALF, "bilinear", _SIGLIP_CLEAN,
+        _NAFLEX,
     ),
     "tipsv2": Class(
         "Tipsv2Model", _TIPS_VISION, {**_SIGLIP_TEXT, "hidden_act": "relu", "layer_norm_eps": 1e-5, "pad_token_id": 0}, *_RAW, "bilinear",

@@ -37,6 +37,7 @@ class Family:
     trunk: (Arch, Take) -> the family's own `Trunk`; raises ModelError for tensors that are missing or of another shape.
     folded: Trunk -> the same trunk with its BatchNorms and branches merged into convolutions.
     norm: the last LayerNorm's name in the trunk; "" for none. norm_first: it passes over every cell before the mean.
+    attending: Arch -> the blocks of the last stage that attend over its whole grid, which methods with a local path can change.
     norm_eps: Arch -> that norm's eps. classifier: the name of the trunk's own linear layer in place of a head of open_clip's.
     """
 
@@ -47,11 +48,12 @@ class Family:
     norm_first: bool = False
     norm_eps: Callable[[Any], float] = lambda arch: 1e-6
     classifier: str = "head.fc"
+    attending: Callable[[Any], int] = lambda arch: 0
 
 
 FAMILIES = {
     "ConvNeXt": Family(convnext.architecture, convnext.trunk, lambda trunk: trunk, "head.norm", norm_eps=lambda arch: arch.norm_eps),
-    "FastViT": Family(fastvit.architecture, fastvit.trunk, fastvit_folding.folded),
+    "FastViT": Family(fastvit.architecture, fastvit.trunk, fastvit_folding.folded, attending=lambda arch: arch.depths[-1]),
     "Swin": Family(swin.architecture, swin.trunk, swin.folded, "norm", norm_first=True, norm_eps=lambda arch: swin.NORM_EPS),
 }
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from fastloc.checkpoints.hierarchical.families import Arch, family_of
+from fastloc.checkpoints.hierarchical.families import FAMILIES, Arch, family_of
 from fastloc.checkpoints.vit_spec import OPENAI_MEAN, OPENAI_STD
 from fastloc.errors import ModelError
 from fastloc.imaging.geometry import both_sides
@@ -51,6 +51,11 @@ class HierarchicalSpec:
     def channels(self) -> int:
         """The channels of the last map."""
         return self.arch.channels
+
+    @property
+    def attending(self) -> int:
+        """The blocks of the last stage that attend over its whole grid: those that methods with a local path can change."""
+        return FAMILIES[self.family].attending(self.arch)
 
     @property
     def grid(self) -> tuple[int, int]:

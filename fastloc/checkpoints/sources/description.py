@@ -1,6 +1,7 @@
 """The meaning of a model's name: its configuration and the locations of its weights and tokenizer, before any weights are read."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,7 +130,7 @@ def _transformers(name: str, path: Path, repository: Repository | None = None) -
         hub.transformers_files(repository)
     preprocess, weights, config = folder.preprocess(), transformers_folder.weights(path), folder.with_tokenizer()
     return Description(
-        name, config, preprocess, {}, weights, lambda: folder_tokenizer(config, path),
+        name, config, preprocess, {"recommended": folder.model_class.recommended}, weights, lambda: folder_tokenizer(config, path),
         renames=lambda state: layouts.as_open_clip_of(state, folder.model_class, outline, str(file)),
     )  # fmt: skip
 
@@ -172,17 +173,25 @@ def _named(model: str, pretrained: str | None) -> Description:
     reason = refusal(config)
     if reason:
         raise ModelError(f"model {model!r} is not supported: {reason}")
-    preprocess: dict[str, Any] = {}
     if pretrained is not None and (
         pretrained == RANDOM or os.path.exists(pretrained) or "/" in pretrained or pretrained.endswith((".pt", ".bin", ".safetensors"))
     ):
-        file = None if pretrained == RANDOM else Path(pretrained)
+        file, preprocess = None if pretrained == RANDOM else Path(pretrained), _usual_pixels(name)
     else:
         file, preprocess = _tagged(model, name, pretrained)
         # the tag contains the activation that its weights were trained with
         config = {**config, "quick_gelu": bool(preprocess.get("quick_gelu"))}
     random = pretrained == RANDOM
     return Description(f"{name}/{pretrained}", config, preprocess, {}, file, lambda: named_tokenizer(name, config, random))
+
+
+def _usual_pixels(name: str) -> dict[str, Any]:
+    """The mean, std and interpolation that most of a model's tags have, for weights without a tag; {} for a model without tags."""
+    tags = open_clip_files.tags()
+    rows = [tags.get_pretrained_cfg(name, tag) for tag in tags.list_pretrained_tags_by_model(name)]
+    found = Counter(tuple((key, row[key]) for key in ("mean", "std", "interpolation") if row.get(key)) for row in rows)
+    # of equal counts the first
+    return dict(found.most_common(1)[0][0]) if found else {}
 
 
 def _tagged(model: str, name: str, tag: str | None) -> tuple[Path, dict[str, Any]]:

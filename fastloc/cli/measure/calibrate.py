@@ -55,9 +55,8 @@ def run(args: argparse.Namespace) -> int:
     size = both_sides(localizer.input_size)
     pictures: list[Any] = at_hand(args.at_hand, args.count, size) if args.at_hand else pictures_of(args.images)
     source = f"fastloc's {args.at_hand}" if args.at_hand else "pictures"
-    blocks = args.blocks or min(6, localizer.source.vit.spec.layers)
     with console.console(stderr=True).status(f"measuring {localizer.source.name}"):
-        found = calibrate(localizer, pictures, rho=args.rho, blocks=blocks, iterations=args.iterations, source=source)
+        found = calibrate(localizer, pictures, rho=args.rho, blocks=args.blocks, iterations=args.iterations, source=source)
         spread = _spread(localizer, found, pictures)
     found.save(args.output)
     out = console.console()
@@ -74,11 +73,11 @@ def _spread(localizer: "Localizer", found: "Temperatures", pictures: list[Any]) 
     """The shares of the tokens over which rows spread by the table, [pictures, blocks, H, S, passes]."""
     import torch
 
-    from fastloc.engine.calibration import inputs, shares
+    from fastloc.engine.calibration import inputs, measured_tower, shares
     from fastloc.recipes import recipe
 
     row = recipe("gem_matched", rho=found.rho, blocks=found.blocks, iterations=found.iterations, terms=found.streams)
-    weights = localizer.source.vit.to(localizer.device)
+    weights = measured_tower(localizer)
     table, rows = torch.tensor(found.table, dtype=torch.float64), []
     with torch.inference_mode():
         for pixels in inputs(localizer, pictures):

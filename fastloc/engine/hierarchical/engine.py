@@ -9,78 +9,43 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
-from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights, folded
 from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.engine import triton_ops
-from fastloc.engine.base import BaseEngine, Shape
-from fastloc.engine.frame_patches import FramePixels
-from fastloc.engine.plan import DTYPES, Chosen, Plan, PlanOption, PlanRequest, make_plan
+from fastloc.engine.hierarchical.map_engine import Answer, MapEngine, MapTower
+from fastloc.engine.plan import Chosen, Plan, PlanOption, PlanRequest, make_plan
 from fastloc.engine.plan_options import OPTIONS, SHARED
-from fastloc.functional import readout
 from fastloc.functional.hierarchical import forms
-from fastloc.functional.output import Output
+from fastloc.functional.similarity import Read
 from fastloc.recipes import Recipe
 
-__all__ = ["HierarchicalEngine", "HierarchicalPass", "HierarchicalTower", "choose"]
+__all__ = ["HierarchicalEngine", "HierarchicalTower", "choose"]
 
 _ONE_STAGE = "blocks of one stage at most are changed, each projected at once"
 
 
-class HierarchicalTower:
+class HierarchicalTower(MapTower):
     """A hierarchical tower on a device in a dtype, which the engines of several recipes share."""
 
-    def __init__(self, weights: HierarchicalWeights, device: torch.device, dtype: str) -> None:
-        self.dtype = dtype
-        # folded before it is rounded to a smaller dtype
-        self.weights = folded(weights).to(device, DTYPES[dtype])
 
+class HierarchicalEngine(MapEngine):
+    """Runs one recipe on one hierarchical tower, see `MapEngine`."""
 
-class HierarchicalEngine(BaseEngine):
-    """Runs one recipe on one hierarchical tower, see `BaseEngine`. Grad-CAM's maps are not negative.
-
-    Raises:
-        RecipeError: the method does not exist on these towers. PlanError: a setting that is unknown, or impossible on this device.
-    """
-
-    tower: HierarchicalTower
-
-    def __init__(self, tower: HierarchicalTower, recipe: Recipe, settings: Mapping[str, str]) -> None:
-        super().__init__(tower, recipe, settings)
-        self.prepared = forms.prepare(tower.weights, recipe)
+    prepared: forms.Prepared
 
     def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
         return choose(self.device, self.tower.weights.spec, self.recipe, batch, size, self.settings)
 
-    def _pass(self, shape: Shape) -> "HierarchicalPass":
-        return HierarchicalPass(self, shape)
-
     def _check(self, pixels: Tensor) -> None:
         forms.check_pixels(pixels, self.tower.weights.spec)
 
+    def _prepare(self) -> forms.Prepared:
+        return forms.prepare(self.tower.weights, self.recipe)
 
-class HierarchicalPass:
-    """One shape's pass. It holds every tensor that it reads besides its inputs, because a captured graph needs them."""
+    def answer(self, size: tuple[int, int]) -> Answer:
+        def answer(pixels: Tensor, texts: Tensor, read: Read, cls: bool, beside: Tensor | None) -> tuple[Tensor, Tensor | None]:
+            similarity, cosines, _ = forms.answer(self.prepared, pixels, texts, read, cls=cls, beside=beside)
+            return similarity, cosines
 
-    def __init__(self, engine: HierarchicalEngine, shape: Shape) -> None:
-        self.prepared, self.recipe, self.shape = engine.prepared, engine.recipe, shape
-        weights, geometry = self.prepared.weights, shape.geometry
-        spec = weights.spec
-        self.frames = (
-            FramePixels(geometry, spec.patch, spec.mean, spec.std, spec.interpolation, weights.dtype, weights.device) if geometry else None
-        )
-        self.cls = shape.background or readout.needs_cls(self.recipe.readout, shape.texts)
-        self.cosine = triton_ops.cosine if shape.plan.readout == "triton" else readout.cosine
-
-    def __call__(self, pixels: Tensor, texts: Tensor, empty: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        if self.frames is not None:
-            pixels = self.frames(pixels, bgr=self.shape.bgr, fused=self.shape.plan.frames == "triton")
-
-        def read(out: Output, words: Tensor) -> Tensor:
-            return readout.similarity(out, words, self.recipe.readout, empty, self.cosine)
-
-        beside = empty if self.shape.background else None
-        similarity, cosines, _ = forms.answer(self.prepared, pixels, texts, read, cls=self.cls, beside=beside)
-        return similarity, cosines
+        return answer
 
 
 def choose(

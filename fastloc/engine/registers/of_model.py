@@ -12,6 +12,8 @@ from fastloc.recipes import Recipe
 from fastloc.recipes.measured import OfModel
 from fastloc.recipes.register_neurons import RegisterNeurons
 
+# the reason why registers are for ViTs
+NO_TOKENS = "registers are tokens beside the patches, and other towers have the cells of a map alone"
 Given = str | os.PathLike[str] | RegisterNeurons | None
 
 
@@ -30,7 +32,8 @@ class MeasuredRegisters(OfModel[RegisterNeurons]):
         given = self.is_given and "registers" not in changes
         if row.neurons or not (row.registers or given):
             return row
-        found = self.get(source.name, lambda: digest(source.vit))
+        weights = source.transformer("for test-time registers", NO_TOKENS)
+        found = self.get(source.name, lambda: digest(weights))
         if found is None:
             raise ModelError(
                 f"method {row.name!r} needs register neurons of {source.name}, and there are none: `fastloc registers` finds them; "

@@ -16,6 +16,7 @@ from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine.calibration import inputs
 from fastloc.engine.model_reader import ModelReader
+from fastloc.engine.registers.of_model import NO_TOKENS
 from fastloc.errors import FastlocError, RecipeError
 from fastloc.functional import block_trace
 from fastloc.functional.blocks import activated, embed
@@ -108,7 +109,7 @@ def search(
     rule = rule or Rule()
     if not pictures:
         raise RecipeError("pictures to look for outliers in must be one or more, got none")
-    weights = localizer.source.vit.to(localizer.device)
+    weights = localizer.source.transformer("for test-time registers", NO_TOKENS).to(localizer.device)
     deep = _deep(weights, rule)
     total, seen, tokens, longest, sizes = torch.zeros(()), 0, 0, 0.0, []
     for pixels in inputs(localizer, pictures):

@@ -8,26 +8,14 @@ from torch import Tensor
 from fastloc.checkpoints.hierarchical.convnext import Block, Stage, Trunk
 from fastloc.checkpoints.hierarchical.parts import Conv, LayerNorm
 
-__all__ = ["last", "stages"]
+__all__ = ["maps"]
 
 
-def stages(trunk: Trunk, pixels: Tensor) -> list[Tensor]:
+def maps(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
     """The map of every stage, [B, C_i, h_i, w_i], for normalised pixels [B, 3, H, W] of the trunk's dtype; the last is the head's.
 
-    H and W are multiples of the stride. Differentiable. All maps are held; `last` holds one.
+    H and W are multiples of the stride. Differentiable.
     """
-    return list(_each(trunk, pixels))
-
-
-def last(trunk: Trunk, pixels: Tensor) -> Tensor:
-    """The last of `stages`; earlier ones are let go."""
-    found = pixels
-    for each in _each(trunk, pixels):
-        found = each
-    return found
-
-
-def _each(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
     x = pixels
     for index, stage in enumerate(trunk.stages):
         x = _step(x, stage, first=index == 0)

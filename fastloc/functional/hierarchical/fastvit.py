@@ -21,44 +21,35 @@ from fastloc.checkpoints.hierarchical.fastvit import (
 )
 from fastloc.checkpoints.hierarchical.parts import BatchNorm, Conv, LayerNorm, Linear
 
-__all__ = ["entered", "excited", "last", "linear", "mlp", "normed", "stages", "summed", "tokens", "unit"]
+__all__ = ["entered", "excited", "linear", "maps", "mlp", "normed", "summed", "tokens", "unit"]
 
 
-def stages(trunk: Trunk, pixels: Tensor) -> list[Tensor]:
+def maps(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
     """The map of every stage and of the final convolution, [B, C_i, h_i, w_i], for normalised pixels [B, 3, H, W] of the trunk's dtype.
 
-    H and W are multiples of the stride. Differentiable. All maps are held; `last` holds one. The final convolution's squeeze-and-excitation
-    reads the mean of the whole map, so a cell of the last map depends on all of them.
+    H and W are multiples of the stride. Differentiable. The final convolution's squeeze-and-excitation reads the mean of the whole map, so
+    a cell of the last map depends on all of them.
     """
-    return list(_each(trunk, pixels))
-
-
-def last(trunk: Trunk, pixels: Tensor) -> Tensor:
-    """The last of `stages`; earlier ones are let go."""
-    found = pixels
-    for each in _each(trunk, pixels):
-        found = each
-    return found
+    x = _stemmed(trunk, pixels)
+    for stage in trunk.stages:
+        x = _stage(x, stage)
+        yield x
+    yield unit(x, trunk.final)
 
 
 def tokens(trunk: Trunk, pixels: Tensor) -> Tensor:
-    """The input of the last stage's first block, [B, C, h, w], for pixels as `stages` takes them."""
-    x = pixels
-    for each in trunk.stem:
-        x = unit(x, each)
+    """The input of the last stage's first block, [B, C, h, w], for pixels as `maps` takes them."""
+    x = _stemmed(trunk, pixels)
     for stage in trunk.stages[:-1]:
         x = _stage(x, stage)
     return entered(x, trunk.stages[-1])
 
 
-def _each(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
-    x = pixels
+def _stemmed(trunk: Trunk, pixels: Tensor) -> Tensor:
+    """The first stage's input, at a quarter of the picture's sides: [B, 3, H, W] -> [B, C, H/4, W/4]."""
     for each in trunk.stem:
-        x = unit(x, each)
-    for stage in trunk.stages:
-        x = _stage(x, stage)
-        yield x
-    yield unit(x, trunk.final)
+        pixels = unit(pixels, each)
+    return pixels
 
 
 def entered(x: Tensor, stage: Stage) -> Tensor:

@@ -5,25 +5,21 @@ through the head, so a cell in the texts' space is the head of that cell alone. 
 has a local path (`self_self`); other methods without a row exist only on plain transformers.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.checkpoints.hierarchical import tree
-from fastloc.checkpoints.hierarchical.fastvit import Arch
 from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights, folded
-from fastloc.errors import ModelError, RecipeError, unknown
-from fastloc.functional import readout, vjp
-from fastloc.functional.hierarchical import convnext, fastvit, self_self, swin
-from fastloc.functional.hierarchical.cells import cells, embedding, head_gradient, rows_of
+from fastloc.errors import RecipeError, unknown
+from fastloc.functional import readout
+from fastloc.functional.hierarchical import fastvit, grad_cam, self_self
+from fastloc.functional.hierarchical.cells import cells, embedding
+from fastloc.functional.hierarchical.inputs import check_input
+from fastloc.functional.hierarchical.stages import MAPS, last
 from fastloc.functional.output import Output
 from fastloc.functional.similarity import Read
-from fastloc.functional.target import at_unit_embedding
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes import recipe as named
 
@@ -31,10 +27,6 @@ __all__ = [
     "FORMS", "TARGETS", "Form", "Prepared", "answer", "check", "check_pixels", "encode", "form_of", "forward", "prepare", "relevance",
 ]  # fmt: skip
 
-# (trunk, pixels) -> the maps of all stages, the last one the head's, by the families of `fastloc.checkpoints.hierarchical.families`
-STAGES: dict[str, Callable[[Any, Tensor], list[Tensor]]] = {"ConvNeXt": convnext.stages, "FastViT": fastvit.stages, "Swin": swin.stages}
-# the last one alone, without the memory of the others
-LAST: dict[str, Callable[[Any, Tensor], Tensor]] = {"ConvNeXt": convnext.last, "FastViT": fastvit.last, "Swin": swin.last}
 # the targets that Grad-CAM differentiates here: those of the recipe's that score the image embedding
 TARGETS = ("cosine", "logit", "softmax")
 # the fields that any method may change
@@ -45,7 +37,8 @@ _EVERYWHERE = ("readout", "template", "fit")
 class Form:
     """The parts of a hierarchical tower that a method reads.
 
-    relevance: Grad-CAM, else every cell of the last map through the head. local: of the local path's last map, in place of the encoder's.
+    relevance: Grad-CAM and its kin, else every cell of the last map through the head. local: of the local path's last map, in place of the
+        encoder's.
     fields: the recipe's fields that have an effect here, besides its read-out, template and fit.
     """
 
@@ -60,14 +53,13 @@ FORMS = {
     "itsm": Form(),
     "rclip": Form(),
     # Grad-CAM (Selvaraju et al., ICCV 2017) on the last map, or with `start` on an earlier, finer one
-    "grad_cam": Form(relevance=True, fields=("start", "target", "target_scale")),
+    "grad_cam": Form(relevance=True, fields=("start", "target", "target_scale", "cam")),
 }
 # a recipe's attention terms in the last stage of a FastViT, see `self_self` for what is exact and what nobody published
 LOCAL = Form(
     local=True,
     fields=("blocks", "terms", "combine", "unit", "iterations", "inv_temp", "rho", "bias_std", "procrustes_weight", "residual", "mlp"),
 )
-_ATTENDING = "FastViT"
 
 
 @dataclass(frozen=True)
@@ -104,9 +96,7 @@ def forward(weights: HierarchicalWeights, pixels: Tensor, recipe: Recipe, *, cls
 
 def form_of(recipe: Recipe, spec: HierarchicalSpec) -> Form | None:
     """The parts of this tower that a recipe reads; None where it exists only on plain transformers."""
-    # a table of temperatures is measured on a model's blocks by `fastloc calibrate`, which runs plain transformers
-    measured = recipe.rho is not None and recipe.inv_temp != "matched"
-    if recipe.name not in FORMS and spec.family == _ATTENDING and not measured and self_self.why_not(recipe) is None:
+    if recipe.name not in FORMS and spec.attending and self_self.why_not(recipe) is None:
         return LOCAL
     return FORMS.get(recipe.name)
 
@@ -121,7 +111,7 @@ def check(recipe: Recipe, spec: HierarchicalSpec, name: str = "this model") -> N
             f"there are: {known}"
         )
     if form.local:
-        self_self.check_blocks(recipe, cast(Arch, spec.arch).depths[-1])
+        self_self.check_blocks(recipe, spec.attending)
     # the authors' form too, some of whose fields have no effect here
     usual = [named(recipe.name, official=official) for official in (False, True)] if recipe.name in RECIPES else [recipe]
     for field in fields(Recipe):
@@ -147,12 +137,12 @@ def prepare(weights: HierarchicalWeights, recipe: Recipe) -> Prepared:
     assert form is not None
     if form.local:
         return Prepared(tower, recipe, form, tower.head, self_self.prepare(tower.trunk, recipe))
-    return Prepared(tower, recipe, form, tree.mapped(tower.head, Tensor, vjp.upcast) if form.relevance else tower.head)
+    return Prepared(tower, recipe, form, grad_cam.wide(tower.head) if form.relevance else tower.head)
 
 
 def features(weights: HierarchicalWeights, pixels: Tensor) -> Tensor:
     """The map that the head reads: [B, 3, H, W] -> [B, C, h, w]. In float32 on a GPU convolutions follow PyTorch's setting for TF32."""
-    return LAST[weights.spec.family](weights.trunk, pixels.to(weights.dtype))
+    return last(MAPS[weights.spec.family](weights.trunk, pixels.to(weights.dtype)))
 
 
 def encode(prepared: Prepared, pixels: Tensor, *, cls: bool = False) -> Output:
@@ -183,54 +173,15 @@ def answer(
 
 
 def relevance(prepared: Prepared, pixels: Tensor, texts: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Grad-CAM: maps [B, T, h, w], not negative, and the cosines of image and texts [B, T], float32 at least.
+    """Grad-CAM, Grad-CAM++ or LayerCAM, as the recipe's `cam` says: maps [B, T, h, w], not negative, and cosines of image and texts [B, T].
 
-    M = ReLU(sum_k a_k f_k) with a_k the mean over positions of dy/df_k (Selvaraju et al., ICCV 2017, equations 1 and 2), y the recipe's
-    target and f the map of the stage that the recipe's `start` names. Behind the last map there is the head alone, whose gradient is
-    written out; it runs in inference mode. For an earlier stage autograd takes it back through the stages behind, text by text: these are
-    of several families' kinds, and a pass of autograd through them takes what a written one would. It holds the maps of all stages.
-
-    Args: pixels [B, 3, H, W], texts [T, E] of unit length; beside [E]: see `fastloc.functional.similarity.answer`.
+    Of Grad-CAM M = ReLU(sum_k a_k f_k) with a_k the mean over positions of dy/df_k (Selvaraju et al., ICCV 2017, equations 1 and 2), y the
+    recipe's target and f the map of the stage that the recipe's `start` names; of the other two see `fastloc.functional.methods.cam`. They
+    were published for features that are not negative, and these have both signs. Arguments: see `fastloc.functional.hierarchical.grad_cam`.
     """
-    if prepared.recipe.start in (0, -1):
-        x = features(prepared.weights, pixels)
-        gradient, strength, cosine = _at_map(prepared, x, texts, beside)
-        return _weighed(x, gradient.mean(2), strength), cosine
-    with torch.inference_mode(False), torch.enable_grad():
-        given = pixels.to(prepared.weights.dtype).clone().requires_grad_()
-        maps = STAGES[prepared.weights.spec.family](prepared.weights.trunk, given)
-        last, read = maps[-1], maps[prepared.recipe.start]
-        with torch.no_grad():
-            gradient, strength, cosine = _at_map(prepared, last.detach(), texts.clone(), None if beside is None else beside.clone())
-            whole = gradient.expand(-1, -1, last.shape[2] * last.shape[3], -1).transpose(2, 3).reshape(*gradient.shape[:2], *last.shape[1:])
-        found = [torch.autograd.grad(last, read, whole[:, i].to(last), retain_graph=True)[0] for i in range(len(texts))]
-    share = read.shape[2] * read.shape[3]
-    means = torch.stack([vjp.upcast(each).flatten(2).sum(2) / share for each in found], 1)
-    return _weighed(read.detach(), means, strength), cosine
+    return grad_cam.maps(prepared.weights, prepared.head, prepared.recipe, pixels, texts, beside)
 
 
 def check_pixels(pixels: Tensor, spec: HierarchicalSpec) -> None:
     """Raise ModelError unless these are normalised floats [B, 3, H, W], H and W multiples of the stride."""
-    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
-        raise ModelError(f"pixels must be normalised floats [B, 3, H, W], got {pixels.dtype} {tuple(pixels.shape)}")
-    (height, width), stride = pixels.shape[-2:], spec.arch.stride
-    if height == 0 or width == 0 or height % stride or width % stride:
-        raise ModelError(f"input size must be a multiple of the {spec.family}'s stride {stride}x{stride}, got {height}x{width}")
-
-
-def _at_map(prepared: Prepared, x: Tensor, texts: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """P times the gradient of every text's score at the cells [B, T, 1 or P, C], its factor [B, T] / P, and the cosines [B, T]."""
-    x = vjp.upcast(x)
-    z = embedding(prepared.head, x)
-    texts = texts.to(z.dtype)
-    compared = texts if beside is None else torch.cat([texts, beside[None].to(texts)])
-    cosine = F.normalize(z, dim=-1) @ compared.T
-    towards, strength = at_unit_embedding(z, texts, prepared.recipe, prepared.weights.logit_scale)
-    gradient, shrink = vjp.unit(towards, z)
-    return head_gradient(prepared.head, x, gradient), strength * shrink / (x.shape[2] * x.shape[3]), cosine
-
-
-def _weighed(x: Tensor, means: Tensor, strength: Tensor) -> Tensor:
-    """ReLU(sum_k a_k f_k): the map [B, C, h, w] and weights [B, T, C], strength [B, T] -> [B, T, h, w]."""
-    maps = F.relu(means @ rows_of(vjp.upcast(x)).transpose(1, 2)) * strength[..., None]
-    return maps.reshape(*maps.shape[:2], *x.shape[2:])
+    check_input(pixels, spec.patch, f"{spec.family}'s stride")

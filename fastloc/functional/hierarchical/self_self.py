@@ -13,6 +13,7 @@ k and v of the encoder's own path. Nobody published a method on these towers. Wh
 - Extension: a BatchNorm takes the place of the LayerNorm whose lengths GEM's adaptive temperature reads (S0, S1 and S2).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,7 @@ from fastloc.functional.hierarchical import fastvit
 from fastloc.functional.hierarchical.cells import rows_of
 from fastloc.recipes import Recipe
 
-__all__ = ["GATES", "Prepared", "attention_blocks", "check", "finish", "prepare"]
+__all__ = ["GATES", "Prepared", "attention_blocks", "check", "finish", "prepare", "projections"]
 
 # the map whose mean gates the final convolution's channels
 GATES = ("encoder", "local")
@@ -49,7 +50,11 @@ class Prepared:
 
 
 def attention_blocks(trunk: Trunk) -> tuple[AttentionBlock, ...]:
-    """The blocks of the last stage, which share one grid: all that a recipe can change. (S3 and S4 attend in the stage before it too.)"""
+    """The blocks of the last stage, which share one grid: all that a recipe can change.
+
+    S3 and S4 attend in the stage before it too, whose blocks are not counted: a local path adds terms of one stream, and a term of that
+    stage has another grid and other channels. It would have to pass the step between the two, a convolution of 7x7 cells and GELU.
+    """
     return tuple(block for block in trunk.stages[-1].blocks if isinstance(block, AttentionBlock))
 
 
@@ -109,13 +114,28 @@ def finish(prepared: Prepared, x: Tensor) -> tuple[Tensor, Tensor]:
         if i >= first:
             term = _branch(block, _attended(prepared, i - first, y, qkv, (x.shape[2], x.shape[3])), x)
             local = term if local is None else local + term
-        x = x + _branch(block, attend(qkv["q"], qkv["k"], qkv["v"], HEAD_WIDTH**-0.5), x)
-        x = x + fastvit.mlp(x, block.mlp)
+        x = _onward(block, x, qkv)
     if local is None:
         local = x
     elif recipe.mlp:
         local = local + fastvit.mlp(local, blocks[-1].mlp)
     return _last_maps(prepared, local, x)
+
+
+def projections(trunk: Trunk, x: Tensor, count: int) -> Iterator[Tensor]:
+    """The q, k and v of the last `count` attention blocks, [B, 3, H, P, d] each, from `fastvit.tokens` x [B, C, h, w]."""
+    blocks = attention_blocks(trunk)
+    for i, block in enumerate(blocks):
+        _, qkv = _projections(block, x)
+        if i >= len(blocks) - count:
+            yield qkv.by_head
+        x = _onward(block, x, qkv)
+
+
+def _onward(block: AttentionBlock, x: Tensor, qkv: Projections) -> Tensor:
+    """The encoder's own stream behind the block, [B, C, h, w]."""
+    x = x + _branch(block, attend(qkv["q"], qkv["k"], qkv["v"], HEAD_WIDTH**-0.5), x)
+    return x + fastvit.mlp(x, block.mlp)
 
 
 def _projections(block: AttentionBlock, x: Tensor) -> tuple[Tensor, Projections]:

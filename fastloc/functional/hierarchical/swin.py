@@ -9,31 +9,19 @@ from torch import Tensor
 from fastloc.checkpoints.hierarchical.parts import LayerNorm, Linear
 from fastloc.checkpoints.hierarchical.swin import Block, Stage, Trunk, bias_of
 
-__all__ = ["last", "stages"]
+__all__ = ["maps"]
 
 # the logit between cells of two regions that a shift brings into one window, as trained
 _APART = -100.0
 
 
-def stages(trunk: Trunk, pixels: Tensor) -> list[Tensor]:
+def maps(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
     """The map of every stage, [B, C_i, h_i, w_i], for normalised pixels [B, 3, H, W] of the trunk's dtype.
 
     H and W are multiples of the stride. The last map is the one before the tower's last LayerNorm. A map that is no multiple of the
     window is padded at the bottom and at the right with zeros behind the block's first norm, and the padding is attended to, as
-    trained detectors and timm do. Differentiable. All maps are held; `last` holds one.
+    trained detectors and timm do. Differentiable.
     """
-    return list(_each(trunk, pixels))
-
-
-def last(trunk: Trunk, pixels: Tensor) -> Tensor:
-    """The last of `stages`; earlier ones are let go."""
-    found = pixels
-    for each in _each(trunk, pixels):
-        found = each
-    return found
-
-
-def _each(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
     # [B, h, w, channels] within the stages
     planes = pixels
     for stage in trunk.stages:

@@ -78,7 +78,7 @@ def of_mean(features: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM: ReLU(sum_k a_k f_k), a_k the mean of dy/df_k over positions (Selvaraju et al., ICCV 2017, equations 1 and 2).
 
     Args:
-        features: f, [B, K, h, w]. gradients: dy/df, [..., B, K, h, w].
+        features: f, [B, K, h, w]. gradients: dy/df, [..., B, K, h, w], or [..., B, K, 1, 1] where all positions share it.
 
     Returns:
         Maps [..., B, h, w], not negative; so do the other two.
@@ -96,12 +96,22 @@ def of_positive_shares(features: Tensor, gradients: Tensor) -> Tensor:
     """
     rising = F.relu(gradients)
     below = 2 + features.sum((-2, -1), keepdim=True) * rising
-    return _weighed(features, torch.where(below == 0, 0.0, rising / below).sum((-2, -1)))
+    positions = features.shape[-2] * features.shape[-1] if _shared(gradients) else 1
+    return _weighed(features, positions * torch.where(below == 0, 0.0, rising / below).sum((-2, -1)))
 
 
 def of_positions(features: Tensor, gradients: Tensor) -> Tensor:
     """LayerCAM of one layer: ReLU(sum_k ReLU(dy/df_k) f_k) (Jiang et al., TIP 2021, equations 5 and 6); arguments as in `of_mean`."""
-    return F.relu((F.relu(gradients) * features).sum(-3))
+    rising = F.relu(gradients)
+    if _shared(gradients):
+        # a product, without a tensor of all texts and cells
+        return _weighed(features, rising[..., 0, 0])
+    return F.relu((rising * features).sum(-3))
+
+
+def _shared(gradients: Tensor) -> bool:
+    """True for a gradient that all positions share; of one position it says nothing."""
+    return gradients.shape[-2:] == (1, 1)
 
 
 def _weighed(features: Tensor, weights: Tensor) -> Tensor:
