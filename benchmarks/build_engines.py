@@ -3,7 +3,7 @@
     python benchmarks/build_engines.py                         # print, about 20 minutes on two cores
     python benchmarks/build_engines.py --record                # also write benchmarks/records/engines.json
     python benchmarks/build_engines.py --methods gem --sm 89   # a part
-    python benchmarks/build_engines.py --families              # one B-sized model of the newer families, about 5 minutes
+    python benchmarks/build_engines.py --families              # a model of each newer family, about 8 minutes
     python benchmarks/build_engines.py --families --record     # also write benchmarks/records/engine_families.json
 
 ViT-B/16 with random weights at 448. GEM and CLIP Surgery for each compute capability alone and for all of them in one engine, with sizes
@@ -36,8 +36,10 @@ MODEL, SIZE, FRAME = "ViT-B-16", (448, 448), (720, 1280)
 SMS = ("80", "86", "89", "120")
 # the two that no one else ships: every compute capability and every kind of input
 CLOSELY = ("gem", "clip_surgery")
-# an attention pool without a class token; rotated queries and keys before an attention pool
-FAMILIES, FAMILY_SIZE = ("ViT-B-16-SigLIP", "PE-Core-B-16"), (224, 224)
+# the method of each: an attention pool without a class token; rotated queries and keys before an attention pool; convolutions, with
+# attention in the last stage, and without any
+FAMILIES = {"ViT-B-16-SigLIP": "gem", "PE-Core-B-16": "gem", "MobileCLIP2-S0": "naclip", "convnext_base": "itsm"}
+FAMILY_SIZE = (224, 224)
 WRITTEN = (("onnx", "float16"), ("decomposed", "float32"), ("decomposed", "float16"))
 Row = dict[str, Any]
 
@@ -85,13 +87,13 @@ def rows(methods: list[str], sms: list[str], folder: Path) -> Iterator[Row]:
 
 
 def family_rows(sms: list[str], folder: Path) -> Iterator[Row]:
-    """GEM of each family's model, the image embedding with it, for all compute capabilities in one engine."""
-    for model in FAMILIES:
+    """A method of each family's model, the image embedding with it, for all compute capabilities in one engine."""
+    for model, method in FAMILIES.items():
         for spelling, dtype in WRITTEN:
-            start: Row = {"model": model, "method": "gem", "spelling": spelling, "dtype": dtype, "kind": "fixed"}
+            start: Row = {"model": model, "method": method, "spelling": spelling, "dtype": dtype, "kind": "fixed"}
             path = folder / "model.onnx"
             try:
-                localizer = Localizer(model, "random", "gem", size=FAMILY_SIZE, fit="stretch")
+                localizer = Localizer(model, "random", method, size=FAMILY_SIZE, fit="stretch")
                 export(localizer, path, Options(spelling=spelling, dtype=dtype, size=FAMILY_SIZE, count=4))
             except FastlocError as error:
                 yield {**start, "failed": f"export: {error}"}

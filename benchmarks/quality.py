@@ -59,7 +59,7 @@ def measure(localizer: Localizer, scenes: Sequence[Scene], names: list[str]) -> 
 def judged(localizer: Localizer, scenes: Sequence[Scene], names: list[str]) -> list[np.ndarray]:
     """Scores of the things of every scene, [things, MEASURES]."""
     results = _results(localizer, scenes, names)
-    return [np.array([_judge(*pair) for pair in zip(_heat(*each), each[0].masks, strict=True)]) for each in results]
+    return [np.array([_judge(*pair) for pair in zip(heat_of(*each), each[0].masks, strict=True)]) for each in results]
 
 
 def _results(localizer: Localizer, scenes: Sequence[Scene], names: list[str]) -> Iterator[tuple[Scene, fastloc.Result]]:
@@ -73,7 +73,7 @@ def _results(localizer: Localizer, scenes: Sequence[Scene], names: list[str]) ->
         yield from zip(chunk, localizer([scene.picture for scene in chunk], names), strict=True)
 
 
-def _heat(scene: Scene, result: fastloc.Result) -> np.ndarray:
+def heat_of(scene: Scene, result: fastloc.Result) -> np.ndarray:
     """The heatmaps of the scene's things; a softmax needs all texts, the other read-outs treat each alone."""
     indices = [result.texts.index(thing) for thing in scene.things]
     if result.order == "softmax":

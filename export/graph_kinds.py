@@ -17,7 +17,7 @@ from fastloc.export.resnet_graph import ResNetGraph
 from fastloc.export.vit_graph import ViTGraph
 from fastloc.functional import similarity
 
-__all__ = ["KINDS", "GraphKind", "graph_kind"]
+__all__ = ["KINDS", "GraphKind", "graph_kind", "named"]
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,8 @@ KINDS: dict[type, GraphKind] = {
 def graph_kind(weights: AnyWeights) -> GraphKind:
     """The kind of tower that these weights belong to."""
     return KINDS[type(weights)]
+
+
+def named(name: str) -> GraphKind:
+    """The kind of tower of this name, a row of `fastloc.onnx_file.formats.TOWERS`."""
+    return next(kind for kind in KINDS.values() if kind.name == name)

@@ -11,9 +11,8 @@ from torch import Tensor
 from fastloc.bench.cases import Case, empty_text, read_inputs
 from fastloc.bench.models import weights_of
 from fastloc.bench.towers import references
-from fastloc.checkpoints.resnet_spec import ResNetSpec
-from fastloc.checkpoints.resnet_weights import ResNetWeights
-from fastloc.checkpoints.vit_weights import Weights
+from fastloc.checkpoints.families.kinds import AnyWeights
+from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.reference import parts
 
 Array = NDArray[np.float32]
@@ -53,13 +52,15 @@ def judged(found: Array, reference: Array, precision: str) -> Verdict:
 def fitting(case: Case) -> tuple[int, int]:
     """The size at which the reference, which writes every N x N map down, fits into memory: the case's own, or smaller of its shape.
 
-    A ResNet's is the case's own: its pool alone has maps, of cells of 32 pixels.
+    Another tower's is the case's own: a ResNet's pool and a FastViT's last stages alone have maps, of cells of 32 pixels and more, and a
+    Swin's windows are small.
     """
-    if isinstance(case.spec, ResNetSpec):
+    spec = case.spec
+    if not isinstance(spec, ModelSpec):
         return case.size
-    heads = case.spec.heads
+    heads = spec.heads
     # autograd keeps what every block needs for its backward
-    maps = MAPS if case.recipe.reads == "patches" else 2 * MAPS * case.spec.layers
+    maps = MAPS if case.recipe.reads == "patches" else 2 * MAPS * spec.layers
     most = (SHARE * available() / (maps * 4 * heads)) ** 0.5
     height, width = (side // case.patch for side in case.size)
     shrunk = min(1.0, (most / (height * width)) ** 0.5)
@@ -85,7 +86,7 @@ def grids(case: Case, kind: str = "grids") -> Array:
     return torch.cat(rows).numpy()
 
 
-def _one(weights: Weights | ResNetWeights, image: Tensor, texts: Tensor, case: Case, kind: str) -> Tensor:
+def _one(weights: AnyWeights, image: Tensor, texts: Tensor, case: Case, kind: str) -> Tensor:
     if kind == "encoder":
         return parts.cosine(references.embedding(weights, image)[:, None], texts).transpose(1, 2)[..., None]
     # what stands for the empty text wherever one is timed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc import embedded
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
-from fastloc.bench.towers.kinds import Spec, methods_of, refusal, spec_of
+from fastloc.bench.towers.kinds import Spec, kind_of, methods_of, refusal, spec_of
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.vit_spec import ModelSpec, is_resnet
 from fastloc.errors import FastlocError, ModelError, unknown
@@ -17,8 +17,7 @@ from fastloc.errors import FastlocError, ModelError, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fastloc.checkpoints.resnet_weights import ResNetWeights
-    from fastloc.checkpoints.vit_weights import Weights
+    from fastloc.checkpoints.families.kinds import AnyWeights
 
 EMBEDDED = "embedded"
 
@@ -56,10 +55,11 @@ class Model:
 
     @property
     def vit(self) -> ModelSpec:
-        """The spec, for suites of transformers. Raises ModelError for a ResNet."""
-        if not isinstance(self.spec, ModelSpec):
-            raise ModelError(f"model must be a ViT here, got {self.name}, a CLIP ResNet; use one that runs gem")
-        return self.spec
+        """The spec, for suites of transformers. Raises ModelError for another kind of tower."""
+        spec = self.spec
+        if not isinstance(spec, ModelSpec):
+            raise ModelError(f"model must be a ViT here, got {self.name}, {kind_of(spec).words(spec)}; use one that runs gem")
+        return spec
 
     @property
     def trained(self) -> bool:
@@ -178,7 +178,10 @@ def read_state(file: str | Path) -> dict[str, "Tensor"]:
 
 
 def open_clip_tower(config: dict[str, Any], file: str | Path, size: tuple[int, int]) -> Any:
-    """open_clip's own module of a file that `Model.write` wrote, for inputs of (height, width); positions are resized by its loader."""
+    """open_clip's own module of a file that `Model.write` wrote, for inputs of (height, width); positions are resized by its loader.
+
+    Its Swin takes the trained size alone, and raises AssertionError for another when it is called.
+    """
     from open_clip.model import _build_vision_tower, resize_pos_embed
     from torch.nn import ModuleDict, Parameter
 
@@ -201,10 +204,15 @@ def open_clip_tower(config: dict[str, Any], file: str | Path, size: tuple[int, i
     return tower
 
 
-def weights_of(config: dict[str, Any], preprocess: dict[str, Any], file: str | Path) -> "Weights | ResNetWeights":
+def weights_of(config: dict[str, Any], preprocess: dict[str, Any], file: str | Path) -> "AnyWeights":
     """The image tower of a file that `Model.write` wrote."""
     from fastloc.checkpoints import resnet_weights, vit_layouts
+    from fastloc.checkpoints.hierarchical import weights as hierarchical_weights
 
     # copied out of the file's mapping, which else would be read, and counted as a call's memory, when it is first used
     state, spec = {name: each.float().clone() for name, each in read_state(file).items()}, spec_of(config, preprocess)
-    return resnet_weights.from_open_clip(state, spec) if isinstance(spec, ResNetSpec) else vit_layouts.from_open_clip(state, spec)
+    if isinstance(spec, ModelSpec):
+        return vit_layouts.from_open_clip(state, spec)
+    if isinstance(spec, ResNetSpec):
+        return resnet_weights.from_open_clip(state, spec)
+    return hierarchical_weights.from_open_clip(state, spec)

@@ -23,15 +23,9 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
         return parts.encoder(weights, pixels, row.position, row.patch_read)[1]
 
     grid = pixels.shape[2] // weights.spec.patch[0], pixels.shape[3] // weights.spec.patch[1]
-    bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std, weights.spec.prefix).to(weights.patch_w)
 
     def mapped(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The terms' maps combined into one."""
-        given, total = {"q": q, "k": k, "v": v}, torch.zeros(*q.shape[:3], q.shape[2], dtype=q.dtype, device=q.device)
-        for term in row.terms:
-            one = torch.eye(q.shape[2]).to(q) if term == "identity" else _map(row, term, index, y, given, weights.spec.prefix, bias)
-            total = total + (one if row.combine == "sum" else one / len(row.terms))
-        return total
+        return combined(row, index, y, {"q": q, "k": k, "v": v}, weights.spec.prefix, grid)
 
     middle = _middle(weights, pixels, row, mapped)
 
@@ -43,6 +37,21 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
         return parts.last_block(weights, pixels, attention, row.position, True, row.rotary, row.patch_read)
     g, _ = parts.dual_paths(weights, pixels, row.blocks, attention, row.position, row.residual, row.rotary)
     return parts.project(weights, g[:, weights.spec.prefix :], row.patch_read)
+
+
+def combined(row: Recipe, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, grid: parts.Grid) -> Tensor:
+    """The maps of a recipe's terms combined into one, [B, H, N, N].
+
+    Args:
+        index: of the changed block. y: its normed tokens [B, N, C]. given: "q", "k" and "v", [B, H, N, d] each.
+        prefix: the number of tokens in front of the patches, whose grid is `grid`.
+    """
+    v, total = given["v"], torch.zeros(*given["q"].shape[:3], y.shape[1]).to(y)
+    bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std, prefix).to(y)
+    for term in row.terms:
+        one = torch.eye(v.shape[2]).to(v) if term == "identity" else _map(row, term, index, y, given, prefix, bias)
+        total = total + (one if row.combine == "sum" else one / len(row.terms))
+    return total
 
 
 def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: parts.Attention) -> Tensor | None:
@@ -67,7 +76,11 @@ def _map(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor]
     # None is the adaptive temperature in `methods`, and head_width^-0.5 here
     temperature = None if row.inv_temp == "adaptive" else v.shape[-1] ** -0.5 if row.inv_temp is None else row.inv_temp
     for head in range(v.shape[1]):
-        by = methods.multipliers_of(temperature, y, v.shape[-1], (index, head, stream), row.iterations + 1)  # type: ignore[arg-type]
+        if row.inv_temp == "matched":
+            solved = entropy_matching.walked(given[term[0]][:, head, None], row.rho or 0.0, row.iterations + 1)[1]
+            by: list[Tensor | float] = [each[:, :, None] for each in solved]
+        else:
+            by = methods.multipliers_of(temperature, y, v.shape[-1], (index, head, stream), row.iterations + 1)  # type: ignore[arg-type]
         if term == "procrustes":
             products = procrustes.products(given["q"][:, head], given["k"][:, head], prefix, row.procrustes_weight)
         else:

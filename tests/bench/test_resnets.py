@@ -96,7 +96,7 @@ def test_methods_that_exist_there_beside_the_encoder_without_a_limit() -> None:
     for group in found:
         rows = {each.label: each for each in group.contenders}
         assert list(rows) == ["encoder", "embedding", "torch", "ort"]
-        assert "a ResNet" in rows["ort"].failed and not rows["torch"].failed and not rows["encoder"].failed
+        assert not any(each.failed for each in rows.values())
         # the counts are those of transformers
         assert not {"gflop", "floor_ms"} & set(rows["torch"].row) and rows["torch"].row["tokens"] == 5
 
@@ -110,7 +110,7 @@ def test_suites_of_gem_pass_it_over(suite: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(BACKENDS))
 def test_backends_say_whether_they_run_it(name: str) -> None:
-    runs = name in ("torch", "graph", "triton", "embedding", "open_clip")
+    runs = name not in ("compile", "official", "int8")
     assert (kinds.no_backend(TINY.spec, BACKENDS[name]) == "") == runs
     assert kinds.no_backend(model("ViT-B-16").spec, BACKENDS[name]) == ""
     assert contenders.beyond_official(TINY.spec)

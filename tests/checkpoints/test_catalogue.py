@@ -76,6 +76,7 @@ def test_sizes_are_the_tensors(name: str) -> None:
 def test_licences() -> None:
     assert licence("timm/ViT-B-16-SigLIP2/") == "Apache-2.0" and licence("timm/vit_huge_patch14_clip_224.metaclip_2pt5b") == "CC-BY-NC-4.0"
     assert licence("apple/DFN5B-CLIP-ViT-H-14") == "apple-amlr, research only"
+    assert licence("jienengchen/ViTamin-L-224px/") == licence("laion/CLIP-convnext_large_d.laion2B-s26B-b102K-augreg/") == "MIT"
     # what has not been read is not guessed
     for unknown in ("", "someone/a-model", "timm/vit_huge_patch14_clip_224.metaclip2_worldwide", "visheratin/nllb-siglip-mrl-base"):
         assert licence(unknown) is None

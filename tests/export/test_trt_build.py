@@ -7,6 +7,7 @@ import pytest
 
 import family_folders
 import fastloc
+import hierarchical_towers
 from engine_inputs import left, rtx, tiny, why_no
 from fastloc.errors import ModelError, PlanError
 from fastloc.export.trt import build as engines
@@ -130,6 +131,22 @@ def test_rtx_takes_every_kind_of_tower(tmp_path: Path, family: str, spelling: st
     path = tmp_path / "model.onnx"
     export(fastloc.Localizer(str(tower), method="gem", blocks=2), path, Options(spelling=spelling, dtype=dtype, size=(40, 56), count=3))
     report = build(path, sm=["80", "120"])
+    assert report.warnings == () and report.products[dtype] > 10, report.products
+
+
+# convolutions as they are, and attention of the last stage
+@pytest.mark.slow("exports and builds small towers")
+@rtx
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(("family", "method"), [("FastViT", "naclip"), ("ConvNeXt", "itsm"), ("ConvNeXt", "grad_cam")])
+@pytest.mark.parametrize(("spelling", "dtype"), [("onnx", "float16"), ("decomposed", "float32")])
+def test_rtx_takes_towers_whose_grid_shrinks(tmp_path: Path, family: str, method: str, spelling: str, dtype: str) -> None:
+    from fastloc.export.to_onnx import Options, export
+
+    with hierarchical_towers.narrow_sizes(family):
+        localizer = fastloc.Localizer(str(hierarchical_towers.folder(tmp_path / "model", family)), method=method)
+    export(localizer, tmp_path / "model.onnx", Options(spelling=spelling, dtype=dtype, size=(64, 96), count=3))
+    report = build(tmp_path / "model.onnx", sm=["80", "120"])
     assert report.warnings == () and report.products[dtype] > 10, report.products
 
 

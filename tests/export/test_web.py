@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import family_folders
+import hierarchical_towers
 from browser import NO_GPU, PACKAGE, SOFTWARE_GPU, Page, chromium, needed, scenes, served
 from fastloc import Localizer
 from fastloc.cli import web
@@ -341,5 +342,19 @@ def test_a_model_without_a_class_token_and_with_other_pixels(tmp_path: Path) -> 
     small = Localizer(str(folder), method="gem", blocks=2, size=56, device="cpu", dtype="float32")
     manifest = write_site(small, tmp_path / "site", ort=PACKAGE, texts=("cat", "red car", "dog"))
     assert (manifest.model.mean, manifest.model.interpolation) == ((0.5,) * 3, "bilinear")
+    with served(tmp_path / "site") as url, chromium(tmp_path / "profile", *NO_GPU) as driver:
+        assert Page(driver, url).open() == "ready"
+
+
+@pytest.mark.parametrize(("family", "method"), [("FastViT", "naclip"), ("ConvNeXt", "itsm")])
+def test_towers_whose_grid_shrinks(family: str, method: str, tmp_path: Path) -> None:
+    """Depthwise convolutions and the attention of a last stage: the page opens only where its own check computes what Python does."""
+    needed()
+    from fastloc.export.web_site import write_site
+
+    with hierarchical_towers.narrow_sizes(family):
+        model = str(hierarchical_towers.folder(tmp_path / "model", family))
+        small = Localizer(model, method=method, size=64, device="cpu", dtype="float32")
+    assert write_site(small, tmp_path / "site", ort=PACKAGE, texts=("cat", "red car", "dog")).model.tower == "hierarchical"
     with served(tmp_path / "site") as url, chromium(tmp_path / "profile", *NO_GPU) as driver:
         assert Page(driver, url).open() == "ready"

@@ -1,6 +1,5 @@
 """ConvNeXt, the image towers of LAION's convolutional CLIPs: equal to timm's modules, and no larger in memory."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import timm
 import torch
 from torch import Tensor
 
+import peaks
 from fastloc.checkpoints.hierarchical import convnext as layout
 from fastloc.checkpoints.hierarchical import tree
 from fastloc.checkpoints.hierarchical.take import Take
@@ -158,15 +158,7 @@ def test_a_pass_takes_no_more_memory_than_timm_s(batch: int, tmp_path: Path) -> 
 
 def peak(forward: Callable[[Tensor], object], x: Tensor, folder: Path) -> int:
     """The most bytes that a pass without gradients allocates at one time."""
-    with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        made = forward(x)
-    del made
-    profile.export_chrome_trace(str(folder / "trace.json"))
-    events = [each for each in json.loads((folder / "trace.json").read_text())["traceEvents"] if each["name"] == "[memory]"]
-    held = most = 0
-    for each in sorted(events, key=lambda each: each["ts"]):
-        held += each["args"]["Bytes"]
-        most = max(most, held)
+    most = peaks.peak(lambda: forward(x), folder)
     first_map = 4 * x.shape[0] * 96 * (x.shape[2] // 4) * (x.shape[3] // 4)
     assert most > 4 * first_map, "an MLP's inner layer alone is that large, so the profiler missed it"
     return most

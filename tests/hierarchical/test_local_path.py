@@ -15,6 +15,8 @@ from fastloc.errors import RecipeError
 from fastloc.functional.hierarchical import fastvit, forms, self_self
 from fastloc.functional.hierarchical.cells import cells, embedding
 from fastloc.recipes import RECIPES, Recipe, recipe
+from fastloc.reference import hierarchical as reference
+from fastloc.reference import parts
 from hierarchical_towers import EMBED, Seeded, pixels, texts
 from towers import error
 
@@ -56,6 +58,24 @@ def test_the_engine_runs_the_local_path(method: Recipe) -> None:
         assert error(grids.flatten(2), words @ F.normalize(out.patches, dim=-1).mT) < 1e-10
     single = engine(method, "float32")(x.float(), words.float(), texts(1, 1)[0].float())[0]
     assert error(single, engine(method)(x, words, texts(1, 1)[0])[0]) < 1e-3
+
+
+@pytest.mark.parametrize("method", [*LOCAL, recipe("sclip", blocks=0)], ids=lambda row: f"{row.name} {row.blocks}")
+def test_the_local_path_is_the_literal_reference_s(method: Recipe) -> None:
+    x, words, empty = pixels(2, GRID), texts(3), texts(1, 1)[0]
+    assert error(forms.forward(tower(), x, method).patches, reference.local_path(tower(), x, method)) < 1e-10
+    for prompts in (words, words[:1]):
+        expected = reference.any_scores(tower(), x, prompts, method, empty).transpose(1, 2)
+        assert error(engine(method)(x, prompts, empty)[0].flatten(2), expected) < 1e-10
+
+
+def test_scores_of_methods_that_read_cells_are_the_literal_reference_s() -> None:
+    x, words = pixels(2, GRID), texts(3)
+    for name in ("itsm", "grad_cam"):
+        row = recipe(name).at_scale(tower().logit_scale)
+        expected = reference.any_scores(tower(), x, words, row).transpose(1, 2)
+        assert error(engine(row)(x, words, texts(1, 1)[0])[0].flatten(2), expected) < 1e-10
+    assert error(reference.any_scores(tower(), x, words, recipe("itsm")), parts.cosine(reference.itsm(tower(), x), words)) == 0
 
 
 def test_the_mean_of_the_encoder_s_own_cells_is_the_embedding() -> None:

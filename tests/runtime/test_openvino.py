@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hierarchical_towers
 from fastloc import OnnxLocalizer
 from fastloc.diagnostics.inspect_file import inspect, loaded
 from fastloc.diagnostics.verify import verify
@@ -43,6 +44,22 @@ def test_a_file_verifies_and_answers_as_onnxruntime_does(kind: str, tmp_path: Pa
     ours, theirs = (open_session(tmp_path / "a.onnx", name, threads=1).run(feeds) for name in ("openvino", "cpu"))
     for name, array in theirs.items():
         assert ours[name].dtype == array.dtype and np.abs(ours[name] - array).max() < 1e-3 * np.abs(array).max()
+
+
+@pytest.mark.slow("exports narrow towers", quick=1)
+@pytest.mark.parametrize(("family", "method"), [("FastViT", "naclip"), ("ConvNeXt", "itsm")])
+def test_towers_whose_grid_shrinks(family: str, method: str, tmp_path: Path) -> None:
+    from fastloc import Localizer
+    from fastloc.export.to_onnx import Options, export
+
+    with hierarchical_towers.narrow_sizes(family):
+        localizer = Localizer(str(hierarchical_towers.folder(tmp_path / "model", family)), method=method)
+    manifest = export(localizer, tmp_path / "a.onnx", Options(size=(64, 96)))
+    assert verify(tmp_path / "a.onnx", "openvino", threads=1).good
+    feeds = manifest.golden_inputs()
+    ours, theirs = (open_session(tmp_path / "a.onnx", name, threads=1).run(feeds) for name in ("openvino", "cpu"))
+    for name, array in theirs.items():
+        assert ours[name].shape == array.shape and np.abs(ours[name] - array).max() < 1e-3 * np.abs(array).max()
 
 
 def test_the_embedded_model_answers_as_in_onnxruntime_and_pickles() -> None:

@@ -1,20 +1,35 @@
-"""Narrow hierarchical towers with seeded weights that leave no part without effect, with every kind of head."""
+"""Narrow hierarchical towers with seeded weights that leave no part without effect, with every kind of head, and folders of them."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fastloc.bench.peers.seeded import seeded_array, seeded_pixels, seeded_texts
 from fastloc.checkpoints.hierarchical import convnext, fastvit, swin
+from fastloc.checkpoints.hierarchical import spec as specs
+from fastloc.checkpoints.hierarchical import weights as hierarchical_weights
 from fastloc.checkpoints.hierarchical.parts import LayerNorm, Linear
 from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.hierarchical.take import Take
 from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights
 
 EMBED, STRIDE = 24, 32
+# family -> (timm's name of its smallest, where the architecture stands, its key there, a narrow one in its place)
+NARROW: dict[str, tuple[str, dict[str, Any], str, Any]] = {
+    "FastViT": ("fastvit_mci0", fastvit._SIZES, "fastvit_mci0", fastvit.Arch((1, 1, 1, 2), (32, 64, 96, 128), 3, 1, (2, 3), False, True)),
+    "ConvNeXt": ("convnext_tiny", convnext._SIZES, "tiny", convnext.Arch((1, 1, 2, 1), (32, 64, 96, 128))),
+}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 # the real ones of open_clip: ConvNeXt, ConvNeXt "_d", Swin, FastViT, and a bias behind a norm
 HEADS = ("norm of the mean", "norm of the mean, MLP", "norm of the cells", "plain", "norm of the cells, MLP")
@@ -34,6 +49,49 @@ class Seeded(Take):
         if len(shape) == 1 and ("weight" in name or "var" in name or "gamma" in name):
             centre = 1.0
         return torch.from_numpy(seeded_array(name, shape, self.seed, centre, spread)).double()
+
+
+class Recorded(Seeded):
+    """Keeps what it gives, in float32 under names with a prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix, self.found = prefix, dict[str, Tensor]()
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        made = super().__call__(name, shape)
+        self.found[self.prefix + name] = made.float().contiguous()
+        return made
+
+
+@contextmanager
+def narrow_sizes(family: str) -> Iterator[dict[str, Any]]:
+    """Make timm's smallest tower of a family in NARROW a narrow one, and yield its open_clip configuration."""
+    name, sizes, key, arch = NARROW[family]
+    head = {"timm_pool": "avg", "timm_proj": None} if family == "FastViT" else {}
+    with patch.dict(sizes, {key: arch}):
+        yield config(timm_model_name=name, **head)
+
+
+def folder(path: Path, family: str) -> Path:
+    """Write a narrow tower with a seeded text tower as open_clip writes a model; read it within `narrow_sizes(family)`."""
+    import open_clip
+
+    path.mkdir(parents=True, exist_ok=True)
+    with narrow_sizes(family) as made:
+        trunk, head = Recorded("visual.trunk."), Recorded("visual.head.")
+        hierarchical_weights._taken(specs.from_open_clip(made), trunk, head)
+    torch.manual_seed(0)
+    text = open_clip.model._build_text_tower(EMBED, made["text_cfg"]).state_dict()
+    state = {**trunk.found, **head.found, "logit_scale": torch.tensor(4.0)}
+    state |= {key: tensor.contiguous() for key, tensor in text.items() if tensor.is_floating_point() and key != "attn_mask"}
+    (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": made, "preprocess_cfg": {}}))
+    save_file(state, path / "open_clip_model.safetensors")
+    return path
+
+
+def picture(seed: int, size: tuple[int, int] = (60, 90)) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))
 
 
 def config(**vision: Any) -> dict[str, Any]:

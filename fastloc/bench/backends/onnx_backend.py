@@ -35,9 +35,8 @@ def build(row: Backend, case: Case, folder: Path) -> Passes:
     kept = [*inputs["pixels"], *inputs["texts"]]
     run = _compiled(row, case, file) if row.runtime == "openvino" else _session(row, case, file, kept)
     texts, frames = inputs["texts"][0], inputs["frames"][0]
-    method = case.recipe
-    spec = _spec(case)
-    geometry, order = fit(case.frame, case.size, spec.patch), method.readout
+    spec = json.loads(_facts(file).read_text(encoding="utf-8"))
+    geometry, order = fit(case.frame, case.size, tuple(spec["patch"])), case.recipe.readout
 
     def model(index: int) -> Any:
         return run({"pixels": inputs["pixels"][index % len(inputs["pixels"])], "text_embeddings": texts})
@@ -47,7 +46,7 @@ def build(row: Backend, case: Case, folder: Path) -> Passes:
 
         from fastloc.imaging.preprocess import prepare
 
-        pictures = [prepare(Image.fromarray(each), geometry, spec.mean, spec.std, spec.interpolation) for each in frames]
+        pictures = [prepare(Image.fromarray(each), geometry, spec["mean"], spec["std"], spec["interpolation"]) for each in frames]
         found = _array(run({"pixels": np.stack(pictures), "text_embeddings": texts}))
         return np.stack([heatmaps.heatmaps(each, geometry, order.order, order.scale, order.reverse) for each in found])
 
@@ -74,9 +73,9 @@ def exported(row: Backend, case: Case, folder: Path) -> Path:
 def export(row: Backend, case: Case, file: Path) -> None:
     """Write the graph of a case: everything in it is fixed, as in a file that is made for one device."""
     from fastloc.bench.models import weights_of
-    from fastloc.checkpoints.vit_weights import Weights
     from fastloc.export.graph import Parts
-    from fastloc.export.int8 import products_of, quantized
+    from fastloc.export.graph_kinds import graph_kind
+    from fastloc.export.int8 import quantized
     from fastloc.export.options import Options
     from fastloc.export.to_onnx import save, trace
     from fastloc.functional.readout import needs_cls
@@ -87,8 +86,8 @@ def export(row: Backend, case: Case, file: Path) -> None:
     outputs = ("similarity", "scores") if needs_cls(method.readout, case.texts) else ("similarity",)
     options = Options(spelling=row.spelling, dtype=stored, size=case.size, batch=case.batch, count=case.texts, outputs=outputs)
     weights = weights_of(case.config, case.preprocess, case.weights)
-    assert isinstance(weights, Weights), "no_backend refuses every other tower before this process starts"
-    options.check(weights.spec, method)
+    spec = weights.spec
+    options.check(spec, method)
     empty = None
     if method.reads_empty(case.texts):
         import torch
@@ -98,9 +97,17 @@ def export(row: Backend, case: Case, file: Path) -> None:
     if stored.startswith("int8"):
         inputs = read_inputs(case.to_dict())
         feeds = [{"pixels": each, "text_embeddings": inputs["texts"][0]} for each in inputs["pixels"]]
-        made = quantized(made, stored, feeds if stored == "int8-static" else [], products_of(weights.spec))
+        made = quantized(made, stored, feeds if stored == "int8-static" else [], graph_kind(weights).eight_bits(spec))
+    # the process that runs the file reads these there: the specs of some towers import PyTorch
+    facts = {"patch": spec.patch, "mean": spec.mean, "std": spec.std, "interpolation": spec.interpolation}
+    _facts(file).write_text(json.dumps(facts), encoding="utf-8")
     with replacing_files(file) as folder:
         save(made, folder / file.name)
+
+
+def _facts(file: Path) -> Path:
+    """The file of the facts of a tower that its pictures are prepared with."""
+    return file.with_suffix(".json")
 
 
 def _stored(row: Backend, case: Case) -> str:
@@ -165,12 +172,6 @@ def _array(value: Any) -> Array:
     """An output in host memory."""
     found: Array = value if isinstance(value, np.ndarray) else value.numpy()
     return found
-
-
-def _spec(case: Case) -> Any:
-    from fastloc.checkpoints.vit_spec import from_open_clip
-
-    return from_open_clip(case.config, case.preprocess)
 
 
 if __name__ == "__main__":

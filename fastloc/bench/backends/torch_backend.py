@@ -16,12 +16,14 @@ from fastloc.bench.cases import Case, empty_text, read_inputs
 from fastloc.bench.models import open_clip_tower, weights_of
 from fastloc.bench.peers.protocol import Passes
 from fastloc.checkpoints.families.kinds import AnyWeights
+from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine import device_heatmaps
 from fastloc.engine.plan import DTYPES, FIELDS
 from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
 from fastloc.functional import resnet
+from fastloc.functional.hierarchical import cells, forms
 from fastloc.functional.similarity import grids as functional
 from fastloc.functional.vit import image_embedding, positions
 from fastloc.imaging.geometry import fit
@@ -34,12 +36,12 @@ def versions() -> dict[str, str]:
     return run_facts.versions("fastloc", "torch", "triton", "numpy")
 
 
-def _weights(case: Case) -> Weights | ResNetWeights:
+def _weights(case: Case) -> AnyWeights:
     return _read(case.weights, json.dumps([case.config, case.preprocess], sort_keys=True))
 
 
 @lru_cache(maxsize=1)
-def _read(file: str, described: str) -> Weights | ResNetWeights:
+def _read(file: str, described: str) -> AnyWeights:
     config, preprocess = json.loads(described)
     return weights_of(config, preprocess, file)
 
@@ -156,7 +158,9 @@ def embedding(row: Backend, case: Case) -> Passes:
     # as open_clip resizes them
     resized, texts = recipe("itsm", position="bicubic-antialias"), inputs.texts.to(weights.dtype)
     embed: Callable[[Tensor], Tensor]
-    if isinstance(weights, ResNetWeights):
+    if isinstance(weights, HierarchicalWeights):
+        embed = partial(_of_last_map, weights)
+    elif isinstance(weights, ResNetWeights):
         embed = partial(resnet.image_embedding, weights, table=resnet.position_table(weights, grid, resized))
     else:
         assert isinstance(weights, Weights)
@@ -168,6 +172,10 @@ def embedding(row: Backend, case: Case) -> Passes:
         return (torch.nn.functional.normalize(found, dim=-1) @ texts.T)[..., None, None]
 
     return Passes(model, lambda: model(0).float().cpu().numpy(), None, device.type)
+
+
+def _of_last_map(weights: HierarchicalWeights, pixels: Tensor) -> Tensor:
+    return cells.embedding(weights.head, forms.features(weights, pixels))
 
 
 def open_clip(row: Backend, case: Case) -> Passes:

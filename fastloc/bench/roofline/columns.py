@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def limit_columns(work: "Work", one: Model, case: Case, row: Backend) -> Row:
     """gflop, moved_mb, traffic_mb, and floor_ms and bound where this machine's ceilings were measured. Nothing for 8-bit products,
-    whose ceiling is another, and for methods and towers that are not counted, such as ResNets.
+    whose ceiling is another, and for methods and towers that are not counted, such as ResNets and those whose grid shrinks.
     An exported file counts like the plan it was traced from."""
     import torch
 

@@ -31,6 +31,8 @@ LICENCES = (
     Licence(r"apple/MobileCLIP-.*", "apple-amlr, research only", "card of apple/mobileclip_b_timm"),
     Licence(r"apple/DFN.*", "apple-amlr, research only", "card of apple/DFN2B-CLIP-ViT-B-16"),
     Licence(r"UCSC-VLAA/.*CLIPA.*", "Apache-2.0", "card of UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B"),
+    Licence(r"laion/CLIP-convnext_.*", "MIT", "card of laion/CLIP-convnext_base_w-laion2B-s13B-b82K"),
+    Licence(r"jienengchen/ViTamin-.*", "MIT", "card of jienengchen/ViTamin-XL-384px"),
     Licence(r"laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", "MIT", "card of laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"),
     Licence(r"visheratin/nllb-clip-.*-oc", "CC-BY-NC-4.0", "card of visheratin/nllb-clip-base-oc"),
 )

@@ -1,13 +1,14 @@
 """ConvNeXt (Liu et al., CVPR 2022) as open_clip takes it from timm: architectures by name, and tensors by timm's names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fastloc.checkpoints.hierarchical.parts import Conv, LayerNorm, Linear, take_layer_norm, take_linear
+from fastloc.checkpoints.hierarchical import tree
+from fastloc.checkpoints.hierarchical.parts import Conv, LayerNorm, Linear, scaled, take_layer_norm, take_linear
 from fastloc.checkpoints.hierarchical.take import Take
 
-__all__ = ["Arch", "Block", "Stage", "Trunk", "architecture", "trunk"]
+__all__ = ["Arch", "Block", "Stage", "Trunk", "architecture", "folded", "trunk"]
 
 # the first convolution's step, and that of each later stage's
 _STEM, _STEP = 4, 2
@@ -56,7 +57,7 @@ class Block:
     norm: LayerNorm
     inner: Linear  # [4 C, C]
     outer: Linear  # [C, 4 C]
-    scale: Tensor  # [C]
+    scale: Tensor | None  # [C]; in the outer layer once it is folded
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Trunk:
     """The tensors of one tower without its head."""
 
     stages: tuple[Stage, ...]
+
+
+def folded(trunk: Trunk) -> Trunk:
+    """The same trunk with the scales of its branches in the layers before them, computed in float64."""
+    return tree.mapped(trunk, Block, lambda block: replace(block, outer=scaled(block.outer, block.scale), scale=None))
 
 
 def architecture(name: str) -> Arch | None:

@@ -52,7 +52,7 @@ class Family:
 
 
 FAMILIES = {
-    "ConvNeXt": Family(convnext.architecture, convnext.trunk, lambda trunk: trunk, "head.norm", norm_eps=lambda arch: arch.norm_eps),
+    "ConvNeXt": Family(convnext.architecture, convnext.trunk, convnext.folded, "head.norm", norm_eps=lambda arch: arch.norm_eps),
     "FastViT": Family(fastvit.architecture, fastvit.trunk, fastvit_folding.folded, attending=lambda arch: arch.depths[-1]),
     "Swin": Family(swin.architecture, swin.trunk, swin.folded, "norm", norm_first=True, norm_eps=lambda arch: swin.NORM_EPS),
 }

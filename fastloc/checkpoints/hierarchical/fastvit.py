@@ -105,12 +105,12 @@ class Mixer:
 
 @dataclass(frozen=True)
 class Mlp:
-    """x + scale * fc2(GELU(fc1(a depthwise convolution of x)))."""
+    """x + scale * fc2(GELU(fc1(a depthwise convolution of x))). The scale is part of fc2 once it is folded."""
 
     conv: Conv
     inner: Linear
     outer: Linear
-    scale: Tensor  # [C]
+    scale: Tensor | None  # [C]
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,14 @@ class Affine:
 class AttentionBlock:
     """x + scale * attention(norm(x)), heads of HEAD_WIDTH channels, and an MLP.
 
-    A BatchNorm is part of qkv once it is folded: `norm` is then None, and `merged` the norm for those that read its output alone.
+    Once it is folded the scale is part of the out-projection, and a BatchNorm of qkv: `norm` is then None, and `merged` the norm for those
+    that read its output alone.
     """
 
     norm: BatchNorm | LayerNorm | None
     qkv: Linear  # [3 C, C]
     out: Linear  # [C, C]
-    scale: Tensor  # [C]
+    scale: Tensor | None  # [C]
     mlp: Mlp
     merged: Affine | None = None
 

@@ -7,19 +7,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.hierarchical import parts, tree
-from fastloc.checkpoints.hierarchical.fastvit import Affine, AttentionBlock, Branches, Mixer, Position, Trunk
+from fastloc.checkpoints.hierarchical.fastvit import Affine, AttentionBlock, Branches, Mixer, Mlp, Position, Trunk
 from fastloc.checkpoints.hierarchical.parts import BatchNorm, Conv, Linear
 
 __all__ = ["folded"]
 
 
 def folded(trunk: Trunk) -> Trunk:
-    """The same trunk with every sum of branches, RepMixer and position encoding as one convolution, computed in float64."""
-    kinds = (Branches, Mixer, Position, AttentionBlock, Conv)
+    """The same trunk with every sum of branches, RepMixer and position encoding as one convolution, and scales in the layers before them,
+    computed in float64."""
+    kinds = (Branches, Mixer, Position, AttentionBlock, Mlp, Conv)
     return tree.mapped(trunk, kinds, _folded)
 
 
-def _folded(part: Branches | Mixer | Position | AttentionBlock | Conv) -> Conv | AttentionBlock:
+def _folded(part: Branches | Mixer | Position | AttentionBlock | Mlp | Conv) -> Conv | AttentionBlock | Mlp:
     if isinstance(part, Branches):
         return _sum(part.convs, part.identity)
     if isinstance(part, Mixer):
@@ -32,14 +33,18 @@ def _folded(part: Branches | Mixer | Position | AttentionBlock | Conv) -> Conv |
     if isinstance(part, Position):
         return replace(part.conv, kernel=(part.conv.kernel.double() + _unit(part.conv)).to(part.conv.kernel.dtype))
     if isinstance(part, AttentionBlock):
-        mlp = replace(part.mlp, conv=parts.folded(part.mlp.conv))
+        part = replace(part, out=parts.scaled(part.out, part.scale), scale=None, mlp=_mlp(part.mlp))
         if not isinstance(part.norm, BatchNorm):
-            return replace(part, mlp=mlp)
+            return part
         factor, offset = part.norm.factors()
         weight, dtype = part.qkv.weight.double(), part.qkv.weight.dtype
         qkv = Linear((weight * factor).to(dtype), (weight @ offset).to(dtype))
-        return replace(part, norm=None, qkv=qkv, mlp=mlp, merged=Affine(factor.to(dtype), offset.to(dtype)))
-    return parts.folded(part)
+        return replace(part, norm=None, qkv=qkv, merged=Affine(factor.to(dtype), offset.to(dtype)))
+    return _mlp(part) if isinstance(part, Mlp) else parts.folded(part)
+
+
+def _mlp(part: Mlp) -> Mlp:
+    return replace(part, conv=parts.folded(part.conv), outer=parts.scaled(part.outer, part.scale), scale=None)
 
 
 def _sum(convs: tuple[Conv, ...], identity: BatchNorm | None, *, wide: bool = False) -> Conv:

@@ -55,6 +55,15 @@ class Conv:
     padding: int = 0
 
 
+def scaled(layer: Linear, scale: Tensor | None) -> Linear:
+    """The layer with the scale [out] of its output merged into its tensors, computed in float64. None changes nothing."""
+    if scale is None:
+        return layer
+    factor, dtype = scale.double(), layer.weight.dtype
+    bias = None if layer.bias is None else (factor * layer.bias.double()).to(dtype)
+    return Linear((factor[:, None] * layer.weight.double()).to(dtype), bias)
+
+
 def folded(conv: Conv) -> Conv:
     """The same convolution with its BatchNorm merged into kernel and bias, computed in float64."""
     if conv.norm is None:

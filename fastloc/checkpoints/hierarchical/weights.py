@@ -74,7 +74,8 @@ class HierarchicalWeights:
 
 
 def folded(weights: HierarchicalWeights) -> HierarchicalWeights:
-    """The same tower with every BatchNorm and every parallel branch merged into one convolution, computed in float64."""
+    """The same tower with every BatchNorm and every parallel branch merged into one convolution, and scales of branches into the layers
+    before them, computed in float64."""
     return replace(weights, trunk=FAMILIES[weights.spec.family].folded(weights.trunk))
 
 

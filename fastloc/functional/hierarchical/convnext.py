@@ -35,7 +35,8 @@ def _branch(x: Tensor, block: Block) -> Tensor:
     """The branch of a block beside x, [B, C, h, w]."""
     y = _normed(_convolved(x, block.depthwise), block.norm)
     y = F.gelu(F.linear(y, block.inner.weight, block.inner.bias))
-    return (F.linear(y, block.outer.weight, block.outer.bias) * block.scale).permute(0, 3, 1, 2)
+    y = F.linear(y, block.outer.weight, block.outer.bias)
+    return (y if block.scale is None else y * block.scale).permute(0, 3, 1, 2)
 
 
 def _convolved(x: Tensor, conv: Conv) -> Tensor:

@@ -21,7 +21,7 @@ from fastloc.checkpoints.hierarchical.fastvit import (
 )
 from fastloc.checkpoints.hierarchical.parts import BatchNorm, Conv, LayerNorm, Linear
 
-__all__ = ["entered", "excited", "linear", "maps", "mlp", "normed", "summed", "tokens", "unit"]
+__all__ = ["entered", "excited", "linear", "maps", "mlp", "normed", "scaled", "summed", "tokens", "unit"]
 
 
 def maps(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
@@ -106,13 +106,18 @@ def _attended(x: Tensor, block: AttentionBlock) -> Tensor:
     packed = linear(rows, block.qkv).reshape(batch, height * width, 3, channels // HEAD_WIDTH, HEAD_WIDTH)
     q, k, v = packed.permute(2, 0, 3, 1, 4)
     found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, height * width, channels)
-    return (linear(found, block.out) * block.scale).transpose(1, 2).reshape(x.shape)
+    return scaled(linear(found, block.out), block.scale).transpose(1, 2).reshape(x.shape)
 
 
 def mlp(x: Tensor, part: Mlp) -> Tensor:
     """The branch of the MLP beside x, [B, C, h, w]."""
     rows = _convolved(x, part.conv).permute(0, 2, 3, 1)
-    return (linear(F.gelu(linear(rows, part.inner)), part.outer) * part.scale).permute(0, 3, 1, 2)
+    return scaled(linear(F.gelu(linear(rows, part.inner)), part.outer), part.scale).permute(0, 3, 1, 2)
+
+
+def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
+    """Times the scale of each channel, the last axis; None where the layer before it holds the scale."""
+    return x if scale is None else x * scale
 
 
 def linear(x: Tensor, layer: Linear) -> Tensor:

@@ -164,7 +164,7 @@ def _attended(prepared: Prepared, index: int, y: Tensor, qkv: Projections, grid:
 
 def _branch(block: AttentionBlock, attended: Tensor, like: Tensor) -> Tensor:
     """The out-projection of attended values [B, P, C] and its scale, as a map."""
-    return (fastvit.linear(attended, block.out) * block.scale).transpose(1, 2).reshape(like.shape)
+    return fastvit.scaled(fastvit.linear(attended, block.out), block.scale).transpose(1, 2).reshape(like.shape)
 
 
 def _last_maps(prepared: Prepared, local: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
