@@ -3,6 +3,8 @@
 `fastloc.reference.methods` follows authors' code to the letter; on those rows the two agree.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -22,14 +24,17 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     if row.blocks == 0:
         return parts.encoder(weights, pixels, row.position, row.patch_read)[1]
 
-    grid = pixels.shape[2] // weights.spec.patch[0], pixels.shape[3] // weights.spec.patch[1]
+    grid, first = parts.grid_of(weights, pixels), weights.spec.layers - row.blocks
     bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std, weights.spec.prefix).to(weights.patch_w)
 
-    def mapped(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The terms' maps combined into one."""
+    def mapped(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor, block: int | None = None) -> Tensor:
+        """The terms' maps combined into one, of the `index`-th changed block or another in its place."""
+        own = parts.relative_bias(weights.blocks[first + index if block is None else block], weights.spec, grid)
         given, total = {"q": q, "k": k, "v": v}, torch.zeros(*q.shape[:3], q.shape[2], dtype=q.dtype, device=q.device)
         for term in row.terms:
-            one = torch.eye(q.shape[2]).to(q) if term == "identity" else _map(row, term, index, y, given, weights.spec.prefix, bias)
+            # the tower's own bias belongs to the product that it was trained with
+            biases = (bias, own if term == "qk" else None)
+            one = torch.eye(q.shape[2]).to(q) if term == "identity" else _map(row, term, index, y, given, weights.spec.prefix, biases)
             total = total + (one if row.combine == "sum" else one / len(row.terms))
         return total
 
@@ -45,7 +50,7 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     return parts.project(weights, g[:, weights.spec.prefix :], row.patch_read)
 
 
-def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: parts.Attention) -> Tensor | None:
+def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: Callable[..., Tensor]) -> Tensor | None:
     """The mean map of the other blocks whose attention joins, [B, H, N, N]."""
     if not row.crosses:
         return None
@@ -54,15 +59,19 @@ def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: parts.Attenti
     blocks = middle_blocks.at(layers, row.cross_blocks) or middle_blocks.between(layers, low, high)
     own = row.cross_terms == "own"
 
-    def of_block(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def of_block(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         # such terms have one temperature, which does not depend on the tokens
-        return mapped(0, q, q, k, v) if own else parts.softmax(parts.logits(q, k))
+        if own:
+            return mapped(0, q, q, k, v, index)
+        return parts.softmax(parts.logits(q, k) + parts.relative_bias(weights.blocks[index], weights.spec, parts.grid_of(weights, pixels)))
 
     return middle_blocks.middle_map(weights, pixels, row.position, blocks, of_block, row.rotary or not own)
 
 
-def _map(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, bias: Tensor | None) -> Tensor:
-    """One term's map of one block, head by head: [B, H, N, N]."""
+def _map(
+    row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, biases: tuple[Tensor | float | None, ...]
+) -> Tensor:
+    """One term's map of one block, head by head: [B, H, N, N]. A bias has a map for each head, or one for all."""
     v, stream, heads = given["v"], row.streams.index(term), []
     # None is the adaptive temperature in `methods`, and head_width^-0.5 here
     temperature = None if row.inv_temp == "adaptive" else v.shape[-1] ** -0.5 if row.inv_temp is None else row.inv_temp
@@ -73,7 +82,9 @@ def _map(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor]
         else:
             products = _products(row, given[term[0]][:, head], given[term[1]][:, head], by[:-1])
         logits = products * by[-1]
-        heads.append(parts.softmax(logits if bias is None else logits + bias).to(v.dtype))
+        for bias in biases:
+            logits = logits if bias is None else logits + (bias[head] if isinstance(bias, Tensor) and bias.ndim == 3 else bias)
+        heads.append(parts.softmax(logits).to(v.dtype))
     return torch.stack(heads, 1)
 
 
