@@ -34,7 +34,7 @@ def ort_attention(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bia
     q, scale = ((q * temperature).to(q.dtype), 1.0) if isinstance(temperature, Tensor) else (q, float(temperature))
     flat = [each.flatten(2) for each in (q, k, v)]
     # bias of the projections, mask of the keys and bias of the logits
-    more = [] if bias is None else [None, None, bias[None, None]]
+    more = [] if bias is None else [None, None, bias if bias.ndim == 4 else bias[None, None]]
     attributes: dict[str, Any] = {"num_heads": q.shape[2], "scale": scale}
     attended: Tensor = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention", [*flat, *more], attributes, dtype=q.dtype, shape=flat[0].shape, version=1

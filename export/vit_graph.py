@@ -11,7 +11,7 @@ from fastloc.export.parts import Parts
 from fastloc.functional.attention import local_form
 from fastloc.functional.folding import FoldedViT, fold, without_scale
 from fastloc.functional.op_set import TORCH, Ops, add_norm
-from fastloc.functional.position_embedding import Positions, position_of_any_grid
+from fastloc.functional.position_embedding import Positions, position_of_any_grid, relative_biases
 from fastloc.functional.rotary import rotations
 from fastloc.functional.similarity import Read, answer
 from fastloc.functional.vit import positions
@@ -47,7 +47,8 @@ class ViTGraph:
     def _places(self, grid: Grid) -> Positions:
         weights, row = self.prepared.weights, self.prepared.recipe
         table = position_of_any_grid(weights.pos, weights.spec.grid, grid, row.position, row.keep_position)
-        return Positions(table, None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos))
+        turns = None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos)
+        return Positions(table, turns, relative_biases(weights, grid))
 
 
 def _norm_in_float32(

@@ -41,6 +41,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "tips": {"registers": 1, "layer_scale": True, "ln_pre": False, "norm_eps": _EPS},
     "tips-g": {"registers": 1, "layer_scale": True, "ln_pre": False, "activation": "silu", "gated": True, "norm_eps": _EPS},
     "registers": {"registers": 3, "qk_norm": True},
+    "relpos": {"relative": 10, "position": False, "layer_scale": True, "ln_pre": False, "norm_eps": _EPS},
 }  # fmt: skip
 NAMES = tuple(_FAMILIES)
 # projections with a bias, and towers that end in the texts' space
@@ -63,6 +64,8 @@ def tower(name: str, dtype: torch.dtype = torch.float64, seed: int = 0, **change
     if name in ("mobileclip", "tips", "tips-g"):
         # tokens in front have no position of their own
         pos[: made.prefix] = 0
+    if not made.position:
+        pos = torch.zeros_like(pos)
     proj = None if name in _UNPROJECTED else numbers("proj", made.embed if name == "coca" else width, made.embed, spread=0.3)
     weights = Weights(
         spec=made, prefix=numbers("prefix", made.prefix, width), pos=pos,
@@ -106,6 +109,9 @@ def _block(made: ModelSpec, numbers: _Numbers, path: str) -> Block:
     shapes |= {"attn_norm_w": (width,), "attn_norm_b": (width,)} if made.attn_norm else {}
     shapes |= {"mlp_norm_w": (hidden,), "mlp_norm_b": (hidden,)} if made.mlp_norm else {}
     shapes |= {"fc_norm_w": (width,), "fc_norm_b": (width,)} if made.fc_norm else {}
+    if made.relative:
+        shapes |= {"relative_in_w": (made.relative, 2), "relative_in_b": (made.relative,)}
+        shapes |= {"relative_out_w": (made.heads, made.relative), "relative_out_b": (made.heads,)}
     head = (made.head_width,)
     shapes |= {"q_norm_w": head, "q_norm_b": head, "k_norm_w": head, "k_norm_b": head} if made.qk_norm else {}
     found = {}

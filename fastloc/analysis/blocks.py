@@ -13,12 +13,12 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.functional.attention import attend
-from fastloc.functional.blocks import embed, enter_block, mlp, out_projection, project, turned
+from fastloc.functional.blocks import biased, embed, enter_block, mlp, out_projection, project, turned
 from fastloc.functional.folding import without_scale
 from fastloc.functional.op_set import TORCH
 from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.pools import head, pooled
-from fastloc.functional.position_embedding import Positions, resized_position
+from fastloc.functional.position_embedding import Positions, relative_biases, resized_position
 from fastloc.functional.rotary import rotations
 from fastloc.functional.vit import check_pixels
 
@@ -37,6 +37,7 @@ class Step:
     qkv: Tensor  # [B, 3, H, N, d]
     attention: Tensor  # [B, N, C]
     ffn: Tensor  # [B, N, C]
+    bias: Tensor | None = None  # [1, H, N, N], the tower's own addition to the logits q k^T
 
     @property
     def after(self) -> Tensor:
@@ -54,13 +55,13 @@ def walk(weights: Weights, pixels: Tensor, position: str = POSITION) -> Iterator
     weights, spec = without_scale(weights), weights.spec
     tokens, grid = patch_tokens(weights, pixels)
     turns = None if spec.rope is None else rotations(spec, grid, weights.pos)
-    places = Positions(resized_position(weights.pos, spec.grid, grid, position), turns)
+    places = Positions(resized_position(weights.pos, spec.grid, grid, position), turns, relative_biases(weights, grid))
     x = embed(weights, tokens, places)
-    for block in weights.blocks:
+    for i, block in enumerate(weights.blocks):
         _, y, _ = enter_block(block, x, None, spec, TORCH)
-        qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), spec, places)
-        attention = out_projection(block, attend(qkv["q"], qkv["k"], qkv["v"], spec.head_width**-0.5), spec)
-        step = Step(x, qkv.by_head, attention, mlp(block, x + attention, spec))
+        qkv = turned(block, biased(project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), places, i), spec, places)
+        attention = out_projection(block, attend(qkv["q"], qkv["k"], qkv["v"], spec.head_width**-0.5, qkv.bias), spec)
+        step = Step(x, qkv.by_head, attention, mlp(block, x + attention, spec), qkv.bias)
         yield step
         x = step.after
 
@@ -97,7 +98,8 @@ def anchors(weights: Weights, pixels: Tensor, texts: Tensor, position: str = POS
 def attention_rows(weights: Weights, pixels: Tensor, patches: Tensor, position: str = POSITION) -> Tensor:
     """The attention rows of chosen patches in every block: [B, L, 4, A, H, P], for patches int64 [B, A].
 
-    Each is the patch's row of softmax(p_a p'^T / sqrt(d)) over all tokens, for p and p' as in `ATTENTIONS` (axis 2). The columns of the
+    Each is the patch's row of softmax(p_a p'^T / sqrt(d)) over all tokens, for p and p' as in `ATTENTIONS` (axis 2); a tower's bias of
+    relative positions is in the logits of "qk". The columns of the
     tokens in front are dropped, so a row sums to the share of the patches. The encoder itself computes only "qk"; the others are the
     comparisons of CLIP Surgery.
     """
@@ -105,13 +107,17 @@ def attention_rows(weights: Weights, pixels: Tensor, patches: Tensor, position: 
     for step in walk(weights, pixels, position):
         streams = dict(zip("qkv", step.qkv.unbind(1), strict=True))
         prefix = weights.spec.prefix
-        rows.append(torch.stack([_rows(streams[term[0]], streams[term[1]], patches, prefix) for term in ATTENTIONS], 1))
+        biases = {"qk": step.bias}
+        pairs = [_rows(streams[term[0]], streams[term[1]], patches, prefix, biases.get(term)) for term in ATTENTIONS]
+        rows.append(torch.stack(pairs, 1))
     return torch.stack(rows, 1)
 
 
-def _rows(p: Tensor, other: Tensor, patches: Tensor, prefix: int) -> Tensor:
-    """Attention rows of the chosen patches: p and other [B, H, N, d] -> [B, A, H, P]."""
+def _rows(p: Tensor, other: Tensor, patches: Tensor, prefix: int, bias: Tensor | None) -> Tensor:
+    """Attention rows of the chosen patches: p and other [B, H, N, d], a bias [1, H, N, N] -> [B, A, H, P]."""
     index = (prefix + patches)[:, None, :, None].expand(-1, p.shape[1], -1, p.shape[3])
     chosen = p.gather(2, index)
     logits: Tensor = chosen @ other.mT * p.shape[3] ** -0.5
+    if bias is not None:
+        logits = logits + bias[0][:, prefix + patches].transpose(0, 1)
     return logits.softmax(-1)[..., prefix:].transpose(1, 2)

@@ -67,7 +67,7 @@ def shares_of(tower: Weights, embedded: Tensor, image: Tensor, start: int, scale
     mask = torch.full((count, count), -torch.inf, dtype=embedded.dtype).triu(1)
     x, found = embedded, []
     for block in tower.blocks:
-        found.append(trace(block, x, None, tower.spec, TORCH, Positions(tower.pos), mask=mask))
+        found.append(trace(block, x, None, tower.spec, TORCH, Positions(tower.pos), bias=mask))
         x = found[-1].out
     row = Recipe("text", "", "", reads="bi-modal", target="logit", target_scale=scale, readout=recipe("bi_modal").readout)
     at_end, strength = differentiated(tower, x[:, -1:], nn.functional.normalize(image, dim=-1)[None], row)

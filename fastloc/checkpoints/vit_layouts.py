@@ -50,6 +50,8 @@ _TIMM_BLOCK: _Keys = {
     "mlp_norm_w": ("mlp.norm.weight", "M"), "mlp_norm_b": ("mlp.norm.bias", "M"),
     "q_norm_w": ("attn.q_norm.weight", "d"), "q_norm_b": ("attn.q_norm.bias", "d"),
     "k_norm_w": ("attn.k_norm.weight", "d"), "k_norm_b": ("attn.k_norm.bias", "d"),
+    "relative_in_w": ("attn.rel_pos.mlp.fc1.weight", "I 2"), "relative_in_b": ("attn.rel_pos.mlp.fc1.bias", "I"),
+    "relative_out_w": ("attn.rel_pos.mlp.fc2.weight", "H I"), "relative_out_b": ("attn.rel_pos.mlp.fc2.bias", "H"),
 }  # fmt: skip
 # ViTamin's MLP, which begins with the LayerNorm that stands inside EVA's
 _VITAMIN_BLOCK: _Keys = {name: key for name, key in _TIMM_BLOCK.items() if not name.startswith(("proj_", "mlp_norm_"))} | {
@@ -76,7 +78,7 @@ class _State:
         self.letters = {
             "C": spec.width, "3C": 3 * spec.width, "2C": 2 * spec.width, "E": spec.embed, "P": spec.grid[0] * spec.grid[1], "3": 3, "1": 1,
             "N": spec.prefix + spec.grid[0] * spec.grid[1], "h": spec.patch[0], "w": spec.patch[1], "M": spec.mlp_width,
-            "G": (1 + spec.gated) * spec.mlp_width, "d": spec.head_width, "R": spec.registers,
+            "G": (1 + spec.gated) * spec.mlp_width, "d": spec.head_width, "R": spec.registers, "H": spec.heads, "I": spec.relative, "2": 2,
         }  # fmt: skip
 
     def has(self, key: str) -> bool:
@@ -145,12 +147,17 @@ def _absent(spec: ModelSpec) -> set[str]:
         ("ln_pre_w", "ln_pre_b"): spec.ln_pre, ("ls1", "ls2"): spec.layer_scale,
         ("attn_norm_w", "attn_norm_b"): spec.attn_norm, ("mlp_norm_w", "mlp_norm_b"): spec.mlp_norm,
         ("q_norm_w", "q_norm_b", "k_norm_w", "k_norm_b"): spec.qk_norm,
+        ("relative_in_w", "relative_in_b", "relative_out_w", "relative_out_b"): spec.relative > 0,
     }  # fmt: skip
     return {name for names, there in parts.items() if not there for name in names}
 
 
 def _open_clip(taken: _State) -> Weights:
     spec = taken.spec
+    for there, key in ((spec.fc_norm, "mlp.norm.weight"), (spec.relative > 0, "attn.rel_pos.mlp.fc1.weight")):
+        if there:
+            # only timm's names have such a part
+            taken.take(f"visual.trunk.blocks.0.{key}", "C")
     keys = dict(_OPEN_CLIP_TOWER)
     pool = None
     if spec.pool == "attn":
@@ -254,7 +261,7 @@ def _timm_stem(taken: _State, trunk: str) -> dict[str, Any]:
 
 def _conv_stem(taken: _State, start: str) -> dict[str, Any]:
     """MobileCLIP-B's stem: three convolutions, the first two followed by BatchNorm."""
-    taken.letters |= {"Q": taken.spec.width // 4, "2": 2, "4": 4}
+    taken.letters |= {"Q": taken.spec.width // 4, "4": 4}
     first_w, first_b = _without_batch_norm(taken, f"{start}0.", "Q 3 4 4")
     second_w, second_b = _without_batch_norm(taken, f"{start}1.", "Q Q 2 2")
     last = Stem(taken.take(f"{start}2.conv.weight", "C Q 2 2"), taken.take(f"{start}2.conv.bias", "C"))

@@ -50,6 +50,8 @@ class ModelSpec:
         fc_norm: a second LayerNorm before the MLP's first product, behind the block's own (ViTamin).
         qk_norm: queries and keys of a head pass a LayerNorm.
         rope: rotary positions beside the learned ones, or None.
+        relative: the width of the MLP with which each block makes a bias of its logits from the distance of two patches (timm's relpos
+            towers), or 0 in towers without such a bias.
         pool: the read-out of the image embedding: the class token ("tok"), the mean of the patches ("avg", CLIPA), or one query's
             attention to all tokens ("attn": SigLIP's MAP head, PE's pool, CoCa's pooler).
         norm_after_pool: the last LayerNorm comes after that mean.
@@ -81,6 +83,7 @@ class ModelSpec:
     fc_norm: bool = False
     qk_norm: bool = False
     rope: Rope | None = None
+    relative: int = 0
     pool: str = "tok"
     norm_after_pool: bool = False
     pool_heads: int = 0

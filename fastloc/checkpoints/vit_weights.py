@@ -42,6 +42,10 @@ class Block:
     k_norm_b: Tensor | None = None
     fc_norm_w: Tensor | None = None  # [C], a second LayerNorm before the MLP's first product
     fc_norm_b: Tensor | None = None
+    relative_in_w: Tensor | None = None  # [R, 2], of rows and columns: the MLP of the logits' bias, see `ModelSpec.relative`
+    relative_in_b: Tensor | None = None  # [R]
+    relative_out_w: Tensor | None = None  # [H, R]
+    relative_out_b: Tensor | None = None  # [H]
 
 
 @dataclass(frozen=True)

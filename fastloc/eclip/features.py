@@ -16,6 +16,7 @@ from fastloc.eclip.pairs import Left, Pair
 from fastloc.eclip.settings import Settings
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, ImageError
+from fastloc.functional.position_embedding import relative_biases
 from fastloc.functional.vit import forward
 from fastloc.utils.fork_safety import renewed_after_fork
 
@@ -121,7 +122,9 @@ class Features:
         pixels = torch.stack([torch.zeros_like(some) if each is None else each for each in found]).to(self.localizer.device)
         block = self.weights.spec.layers - self.settings.block
         out = forward(self.weights, pixels.to(self.weights.dtype), self.localizer.recipe, capture=[f"qkv{block}"])
-        attention = free_attention(out.captured[f"qkv{block}"], self.settings.attention, self.settings.query, self.weights.spec.prefix)
+        biases = relative_biases(self.weights, self.grid)
+        how = self.settings.attention, self.settings.query, self.weights.spec.prefix
+        attention = free_attention(out.captured[f"qkv{block}"], *how, None if biases is None else biases(block))
         there = torch.tensor([each is not None for each in found])
         rows[there] = torch.cat([out.patches.float(), attention.float()[..., None]], -1).cpu()[there]
         return rows

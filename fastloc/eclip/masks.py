@@ -7,7 +7,7 @@ from torch import Tensor
 from fastloc.eclip.settings import Settings
 
 
-def free_attention(qkv: Tensor, kind: str, query: str, prefix: int = 1) -> Tensor:
+def free_attention(qkv: Tensor, kind: str, query: str, prefix: int = 1, bias: Tensor | None = None) -> Tensor:
     """The attention to each patch in one block, the mean over heads, times the number of patches: [B, P], 1 for an even spread.
 
     Args:
@@ -15,6 +15,7 @@ def free_attention(qkv: Tensor, kind: str, query: str, prefix: int = 1) -> Tenso
         kind: the projections that are compared, "qk", "qq", "kk" or "vv", scaled by d^-0.5; "none" is 1 for every patch.
         query: "cls", the class token's row, or "mean", the mean of the patches' rows.
         prefix: S.
+        bias: [1, H, S+P, S+P], the tower's own addition to the logits of "qk"; no other kind gets it.
     """
     patches = qkv.shape[3] - prefix
     if kind == "none":
@@ -23,6 +24,8 @@ def free_attention(qkv: Tensor, kind: str, query: str, prefix: int = 1) -> Tenso
     asking = ours[:, :, :1] if query == "cls" else ours[:, :, prefix:]
     # float32, whatever the encoder runs in
     logits = asking.float() @ others.float().mT * qkv.shape[-1] ** -0.5
+    if bias is not None and kind == "qk":
+        logits = logits + (bias[..., :1, :] if query == "cls" else bias[..., prefix:, :])
     return patches * torch.softmax(logits, -1)[..., prefix:].mean((1, 2))
 
 

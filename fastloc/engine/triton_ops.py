@@ -108,8 +108,8 @@ def _by_halves(of: Callable[[Tensor], Tensor], texts: Tensor, dtype: torch.dtype
 def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch.dtype) -> list[str]:
     """The reasons of shape and dtype, not of the device, why kernels cannot compute this recipe's attention.
 
-    Any number of tokens may stand in front of the patches, and queries and keys arrive normalised and rotated, so the head width is
-    the only property of a tower that can rule kernels out.
+    Any number of tokens may stand in front of the patches, and queries and keys arrive normalised and rotated, so the head width and a
+    bias of relative positions are the only properties of a tower that can rule kernels out.
     """
     if recipe.path != "local":
         return [f"{recipe.name} attends by a map that its heads share and by PyTorch's fused attention; kernels are for the local path"]
@@ -117,6 +117,8 @@ def why_not_attention(spec: ModelSpec, recipe: Recipe, tokens: int, dtype: torch
         return [f"the local path of {recipe.name} does not attend"]
     if recipe.unit and any(term[0] != term[1] for term in recipe.streams):
         return ["the kernels on unit vectors are for self-self terms, and one of " + ", ".join(recipe.streams) + " is not"]
+    if spec.relative and "qk" in recipe.streams:
+        return ["the model adds a bias of relative positions to q k^T, and kernels add none of each head's own to logits"]
     if recipe.inv_temp == "matched":
         return ["temperatures solved within the pass read every logit first; kernels take a table: method 'gem_calibrated'"]
     letters = "aqkv" if "procrustes" in recipe.terms else "qkv"

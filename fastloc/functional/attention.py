@@ -29,6 +29,7 @@ class Projections:
     letters: str  # the K projections' names in their order: "qkv", "kv", "v" …
     prefix: int = 1  # the number of the N tokens that stand in front of the patches
     foreign_values: Tensor | None = None  # [B, N, H, d], values of another block that replace this block's
+    bias: Tensor | None = None  # [B or 1, H, N, N], the tower's own addition to the logits q k^T of this block
 
     def __getitem__(self, letter: str) -> Tensor:
         """One projection, [B, N, H, d], a view."""
@@ -47,7 +48,8 @@ class Projections:
 
 # one multiplier of the logits: a number, or a tensor [B or 1, S or 1, H or 1]
 Temperature = float | Tensor
-# q [B,M,H,d], k and v [B,N,H,d], a number or a tensor that broadcasts against q, a bias [M,N] of the logits or None -> [B,M,H*d]
+# q [B,M,H,d], k and v [B,N,H,d], a number or a tensor that broadcasts against q, a bias of the logits or None -> [B,M,H*d];
+# the bias is [M,N], or has four axes that broadcast to [B,H,M,N]
 Attend = Callable[[Tensor, Tensor, Tensor, Temperature, Tensor | None], Tensor]
 # the local path's attention: projections, a temperature a pass, recipe, grid, where to write [B,P,C] -> [B,P,C]
 Form = Callable[[Projections, list[Temperature], Recipe, tuple[int, int], Tensor | None], Tensor]
@@ -70,9 +72,14 @@ def attend_in_slices(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, 
     for start in range(0, q.shape[1], step):
         logits = scaled[:, :, start : start + step] @ keys
         if bias is not None:
-            logits = logits + bias[start : start + step]
+            logits = logits + bias[..., start : start + step, :]
         parts.append((torch.softmax(logits, -1) @ values).transpose(1, 2).flatten(2))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def rows_of(bias: Tensor | None, rows: slice) -> Tensor | None:
+    """The part of a bias [..., N, N] that belongs to these queries, [..., M, N]; None without a bias."""
+    return None if bias is None else bias[..., rows, :]
 
 
 def local_form(how: Attend, most: int | None = SLICE) -> Form:
@@ -124,10 +131,11 @@ def _local(
     last = stacked[-1] if stacked else _matched(queries, recipe.rho)
     # not `repeat`: TensorRT-RTX's builder crashes on the nodes that it exports to
     values = torch.cat([v] * count, 2) if count > 1 else v
+    own = _own_bias(qkv, streams)
     if recipe.bias_std is None:
-        attended = how(queries[:, qkv.prefix :], keys, values, last, None)
+        attended = how(queries[:, qkv.prefix :], keys, values, last, own)
     else:
-        attended = _biased(queries[:, qkv.prefix :], keys, values, last, grid, recipe.bias_std, how, most)
+        attended = _biased(queries[:, qkv.prefix :], keys, values, last, grid, recipe.bias_std, how, most, own)
     if count > 1:
         attended = attended.reshape(*attended.shape[:2], count, heads * v.shape[3]).sum(2)
     if "identity" in recipe.terms:
@@ -142,6 +150,17 @@ def _beside(qkv: Projections, letters: str) -> Tensor:
     if letters == qkv.letters:
         return qkv.packed.flatten(2, 3)
     return qkv[letters] if len(letters) == 1 else torch.cat([qkv[letter] for letter in letters], 2)
+
+
+def _own_bias(qkv: Projections, streams: list[str]) -> Tensor | None:
+    """The tower's bias of the patches' logits with the streams on the head axis, [B or 1, S*H, P, N].
+
+    It was trained as a part of q k^T: no other product of projections gets it, and None stands for that.
+    """
+    if qkv.bias is None or "qk" not in streams:
+        return None
+    rows = qkv.bias[..., qkv.prefix :, :]
+    return rows if len(streams) == 1 else torch.cat([rows if each == "qk" else torch.zeros_like(rows) for each in streams], 1)
 
 
 def _stacked(temperature: Temperature, order: list[int], heads: int) -> Temperature:
@@ -180,19 +199,21 @@ def unit(x: Tensor) -> Tensor:
 
 
 def _biased(
-    q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, grid: tuple[int, int], std: float, how: Attend, most: int | None
-) -> Tensor:
-    """Attention with the neighbour bias, which is in memory for only some rows of the grid at a time."""
+    q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, grid: tuple[int, int], std: float, how: Attend, most: int | None,
+    own: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """Attention with the neighbour bias, which is in memory for only some rows of the grid at a time, and the tower's own."""
     prefix = k.shape[1] - q.shape[1]
     if most is None:
-        return how(q, k, v, temperature, neighbour_bias(grid, std, 0, grid[0], q, prefix))
+        bias = neighbour_bias(grid, std, 0, grid[0], q, prefix)
+        return how(q, k, v, temperature, bias if own is None else bias + own)
     # PyTorch may write a biased attention's logits to memory, so these rows are counted like those of `attend_in_slices`
     rows = max(most // max(grid[1] * k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
     parts = []
     for start in range(0, grid[0], rows):
         stop = min(start + rows, grid[0])
-        bias = neighbour_bias(grid, std, start, stop, q, prefix)
-        parts.append(how(q[:, start * grid[1] : stop * grid[1]], k, v, temperature, bias))
+        bias, some = neighbour_bias(grid, std, start, stop, q, prefix), slice(start * grid[1], stop * grid[1])
+        parts.append(how(q[:, some], k, v, temperature, bias if own is None else bias + own[..., some, :]))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 

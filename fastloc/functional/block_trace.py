@@ -12,7 +12,7 @@ from torch import Tensor
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block
 from fastloc.functional import vjp
-from fastloc.functional.attention import Projections, Temperature
+from fastloc.functional.attention import Projections, Temperature, rows_of
 from fastloc.functional.blocks import enter_block, main_path, mlp_end, mlp_start, out_linear, project, turned
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops, normalised
@@ -37,7 +37,7 @@ class BlockTrace:
     hidden: Tensor  # [B, R, G], before the activation
     added: Tensor  # [B, R, C], the MLP's last product
     out: Tensor  # [B, R, C]
-    mask: Tensor | None = None  # [N, N], added to the logits of a trace of all rows
+    bias: Tensor | None = None  # [N, N] or [1, H, N, N], added to the logits: a mask, or the tower's relative positions
 
     @property
     def scale(self) -> float:
@@ -54,29 +54,31 @@ class BlockTrace:
         """One projection as [B, H, N, d], float32 at least."""
         return vjp.upcast(self.qkv[letter]).transpose(1, 2)
 
-    def maps(self, q: Tensor) -> Tensor:
-        """The attention of queries q [B, H, R, d]: [B, H, R, N], float32 at least."""
-        logits = q * self.scale @ self.heads("k").transpose(2, 3)
-        return torch.softmax(logits if self.mask is None else logits + self.mask, -1)
+    def maps(self, q: Tensor, rows: slice, part: slice = ALL) -> Tensor:
+        """The attention of a part of the queries q [B, H, R, d] of these rows: [B, H, r, N], float32 at least."""
+        logits = q[:, :, part] * self.scale @ self.heads("k").transpose(2, 3)
+        bias = rows_of(rows_of(self.bias, rows), part)
+        return torch.softmax(logits if bias is None else logits + bias, -1)
 
 
 def trace(
     block: Block, x: Tensor, delta: Tensor | None, spec: ModelSpec, ops: Ops, places: Positions, rows: slice = ALL,
-    one_head: bool = False, mask: Tensor | None = None,
+    one_head: bool = False, bias: Tensor | None = None,
 ) -> BlockTrace:  # fmt: skip
     """Run one block on x + delta and keep its intermediates.
 
-    one_head: join the heads' queries and keys side by side into one head.
-    mask: [N, N], added to the attention's logits.
+    one_head: join the heads' queries and keys side by side into one head: its logits are the sum of theirs over the root of their number.
+    bias: [N, N] or [1, H, N, N], added to the attention's logits.
     """
     x, y, _ = enter_block(block, x, delta, spec, ops)
     plain = project(y, (block.qkv_w, block.qkv_b), spec, "qkv")
     qkv = turned(block, plain, spec, places, ops=ops)
     if one_head:
         qkv = replace(qkv, packed=qkv.packed.flatten(3)[:, :, :, None])
+        bias = bias if bias is None else bias.sum(1, keepdim=True) * spec.heads**-0.5
     # TensorRT-RTX does not build ai.onnx Attention of one head as wide as the model
     how = _attend if one_head else ops.attend
-    attended = how(qkv["q"][:, rows], qkv["k"], qkv["v"], qkv.packed.shape[-1] ** -0.5, mask)
+    attended = how(qkv["q"][:, rows], qkv["k"], qkv["v"], qkv.packed.shape[-1] ** -0.5, rows_of(bias, rows))
     branch = out_linear(block, attended, spec, ops)
     if spec.norm == "post":
         middle = read = x[:, rows] + normalised(branch, block.ln1_w, block.ln1_b, spec.norm_eps, ops)
@@ -86,7 +88,7 @@ def trace(
     # the plan's activation may overwrite its input
     added = mlp_end(block, hidden, spec, replace(ops, activate=TORCH.activate))
     end = normalised(added, block.ln2_w, block.ln2_b, spec.norm_eps, ops) if spec.norm == "post" else added
-    return BlockTrace(block, spec, x, y, plain, qkv, places.turns, attended, branch, middle, hidden, added, middle + end, mask)
+    return BlockTrace(block, spec, x, y, plain, qkv, places.turns, attended, branch, middle, hidden, added, middle + end, bias)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
@@ -107,7 +109,7 @@ def traces(prepared: FoldedViT, x: Tensor, places: Positions, ops: Ops, first: i
         rows = FIRST if i == last and scored_rows(spec, recipe) == FIRST and recipe.reads != "legrad" else ALL
         # Grad-ECLIP reads the last attention only: an attention pool's, if there is one
         one_head = recipe.one_head and i == last and not (recipe.reads == "grad-eclip" and spec.pool == "attn")
-        found.append(trace(weights.blocks[i], x, delta, spec, ops, places, rows, one_head))
+        found.append(trace(weights.blocks[i], x, delta, spec, ops, places, rows, one_head, places.bias_of(i)))
         x, delta = found[-1].out, None
     return found
 
@@ -151,7 +153,7 @@ def _sums_over_patches(trace: BlockTrace, rows: slice, attended: Tensor, most: i
     sums = {"q": zero, "k": zero, "v": zero}
     queries = q[:, :, rows]
     for part in parts(queries.shape[2], q.shape[0] * heads * q.shape[2], most):
-        at, maps = gradient[:, :, :, part], trace.maps(queries[:, :, part])
+        at, maps = gradient[:, :, :, part], trace.maps(queries, rows, part)
         along = (at * outputs[:, :, :, part]).sum(-1)
         if prefix:
             front = maps[:, :, None, :, :prefix]
@@ -203,7 +205,7 @@ def through_attention(
     zero, seen = torch.zeros((), device=v.device, dtype=v.dtype), torch.zeros((), device=v.device, dtype=v.dtype)
     at_q, at_k, at_v, queries = [], zero, zero, q[:, :, rows]
     for part in parts(queries.shape[2], by_heads.shape[0] * by_heads.shape[1] * by_heads.shape[2] * k.shape[2], most):
-        at, maps = by_heads[:, :, :, part], trace.maps(queries[:, :, part])
+        at, maps = by_heads[:, :, :, part], trace.maps(queries, rows, part)
         by_map = times(at, v.transpose(2, 3))
         if row is not None and strength is not None:
             positive = torch.relu(by_map * maps[:, :, None]).mean(1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
-from fastloc.functional.attention import Projections
+from fastloc.functional.attention import Projections, rows_of
 from fastloc.functional.folding import Linear
 from fastloc.functional.methods.registers import RegisterBlock, taken_over
 from fastloc.functional.op_set import TORCH, Ops, normalised
@@ -35,6 +35,11 @@ def project(y: Tensor, rows: Linear, spec: ModelSpec, read: str, slot: Tensor | 
         torch.addmm(rows[1], y.flatten(0, 1), rows[0].T, out=slot.view(-1, slot.shape[-1]))
     heads = heads or spec.heads
     return Projections(packed.view(*y.shape[:2], len(read), heads, y.shape[2] // heads), read, spec.prefix)
+
+
+def biased(plain: Projections, places: Positions, block: int) -> Projections:
+    """The projections of a block, counted from 0, with its bias of relative positions where the tower has one."""
+    return plain if places.biases is None else replace(plain, bias=places.bias_of(block))
 
 
 def turned(
@@ -77,16 +82,17 @@ def enter_block(
 def main_path(weights: Weights, x: Tensor, blocks: int, places: Positions, ops: Ops = TORCH) -> tuple[Tensor, Tensor | None]:
     """Run the encoder's first `blocks` blocks on x [B,N,C]: the stream [B,N,C], and the last block's MLP branch still to be added."""
     delta, spec = None, weights.spec
-    for block in weights.blocks[:blocks]:
+    for i, block in enumerate(weights.blocks[:blocks]):
         x, y, _ = enter_block(block, x, delta, spec, ops)
-        qkv = turned(block, project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), spec, places, ops=ops, free=True)
+        plain = biased(project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), places, i)
+        qkv = turned(block, plain, spec, places, ops=ops, free=True)
         x, delta = finish_block(block, x, qkv["q"], qkv, spec, ops)
     return x, delta
 
 
 def finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
     """Finish a block for some rows x [B,R,C] with queries q [B,R,H,d]: the stream after the attention, and the MLP's branch."""
-    attended = ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, None)
+    attended = ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, rows_of(qkv.bias, slice(q.shape[1])))
     branch = out_projection(block, attended, spec, ops)
     if spec.norm == "post":
         x = x + branch

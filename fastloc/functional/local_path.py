@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.functional.attention import Projections, Temperature, inverse_temperatures
+from fastloc.functional.attention import Projections, Temperature, inverse_temperatures, rows_of
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import Ops, normalised
 
@@ -102,7 +102,8 @@ class LocalPath:
         """The output of another block's attention on the last block's values."""
         if self.prepared.recipe.cross_terms == "own":
             return self.ops.local(replace(other, foreign_values=v), temperatures, self.prepared.recipe, self.grid, None)
-        return self.ops.attend(other["q"][:, self.prefix :], other["k"], v, v.shape[-1] ** -0.5, None)
+        patches = slice(self.prefix, None)
+        return self.ops.attend(other["q"][:, patches], other["k"], v, v.shape[-1] ** -0.5, rows_of(other.bias, patches))
 
     def _attend_to_all(self, stash: Tensor) -> None:
         """Attend in one call over all blocks, which take the place of the batch."""
@@ -111,7 +112,9 @@ class LocalPath:
         packed = stash.reshape(blocks, stash.shape[2], 3, heads, -1)
         temperatures = [_together([each[i] for _, each in self.waiting]) for i in range(len(self.waiting[0][1]))]
         out = None if self.buffer is None else self.buffer[0].transpose(0, 1)
-        attended = self.ops.local(Projections(packed, "qkv", self.prefix), temperatures, self.prepared.recipe, self.grid, out)
+        biases = [each.bias for each, _ in self.waiting if each.bias is not None and "qk" in self.prepared.recipe.streams]
+        together = Projections(packed, "qkv", self.prefix, bias=torch.cat(biases) if biases else None)
+        attended = self.ops.local(together, temperatures, self.prepared.recipe, self.grid, out)
         for index in range(blocks):
             of_block, (qkv, multipliers) = attended[index][None], self.waiting[index]
             self._add(index, self._crossed(of_block, qkv["v"], multipliers, None if out is None else of_block))

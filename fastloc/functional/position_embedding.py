@@ -1,18 +1,72 @@
-"""Position embeddings at another grid than the trained one, as the methods' authors resize them."""
+"""Position embeddings at another grid than the trained one, as the methods' authors resize them, and biases of relative positions."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from fastloc.checkpoints.vit_weights import Block, Weights
+
+# the number of a block, counted from 0 or from the end -> its addition to the logits q k^T, [1, H, S + P, S + P]
+Biases = Callable[[int], Tensor]
+# the most numbers of biases that are kept for a grid, those of all blocks together: 128 MB of float32
+KEPT = 1 << 25
 
 
 @dataclass(frozen=True)
 class Positions:
-    """The position embeddings of a ViT's tokens, learned and rotary."""
+    """The positions of a ViT's tokens on one grid: learned, rotary, and as a bias of the attention's logits."""
 
     table: Tensor  # [S + P, C], added to the tokens
     turns: Tensor | None = None  # [2, S + P, d/2], see `fastloc.functional.rotary.rotations`
+    biases: Biases | None = None  # see `relative_biases`
+
+    def bias_of(self, block: int) -> Tensor | None:
+        """One block's bias [1, H, S + P, S + P]; None for a tower without."""
+        return None if self.biases is None else self.biases(block)
+
+
+def relative_biases(weights: Weights, grid: tuple[int, int]) -> Biases | None:
+    """Each block's addition to the logits q k^T of a grid; None for a tower without.
+
+    Of a query in row y and column x and a key in y', x', it is the block's MLP of the two numbers sign(t) log(1 + |t|), t = y - y' and
+    x - x', with ReLU between its products. The S tokens in front get 0, as queries and as keys. Source: timm, layers/pos_embed_rel.py,
+    RelPosMlp with mode "cr", after Swin V2 (arXiv 2111.09883, section 3.3). Distances are in patches whatever the grid, so a larger grid
+    asks the MLP for longer ones, as timm's `set_input_size` does, and nothing is resized.
+
+    They are made once, or at every call where they are more than `KEPT` numbers. An expression in the grid's sides, so that an exported
+    graph can take any. In the dtype and on the device of `weights`, computed in float32 at least.
+    """
+    spec, count = weights.spec, grid[0] * grid[1]
+    if not spec.relative:
+        return None
+    dtype = torch.promote_types(weights.dtype, torch.float32)
+    down, across = (torch.arange(side, device=weights.device) for side in grid)
+    # the place in a table of (2h - 1) x (2w - 1) distances
+    rows, columns = (at[:, None] - at + side - 1 for at, side in zip((down, across), grid, strict=True))
+    places = (rows[:, None, :, None] * (2 * grid[1] - 1) + columns[None, :, None, :]).reshape(-1)
+    distances = [torch.arange(2 * side - 1, device=weights.device).to(dtype) - (side - 1) for side in grid]
+    vertical, horizontal = (torch.sign(each) * torch.log1p(each.abs()) for each in distances)
+
+    def of_block(block: Block) -> Tensor:
+        assert block.relative_in_w is not None
+        assert block.relative_in_b is not None
+        assert block.relative_out_w is not None
+        assert block.relative_out_b is not None
+        by_row, by_column = block.relative_in_w.to(dtype).unbind(1)
+        hidden = torch.relu(vertical[:, None, None] * by_row + horizontal[:, None] * by_column + block.relative_in_b.to(dtype))
+        # the weight stands first: a graph's products with weights behind become 8 bits where asked, and a bias does not
+        table = block.relative_out_w.to(dtype) @ hidden.flatten(0, 1).T + block.relative_out_b.to(dtype)[:, None]
+        pairs = table.index_select(1, places).reshape(spec.heads, count, count)
+        return F.pad(pairs, (spec.prefix, 0, spec.prefix, 0))[None].to(weights.dtype)
+
+    # in an exported graph the count may be no number yet
+    if isinstance(count, int) and spec.layers * spec.heads * (spec.prefix + count) ** 2 <= KEPT:
+        return [of_block(block) for block in weights.blocks].__getitem__
+    return lambda block: of_block(weights.blocks[block])
 
 
 def resized_position(position: Tensor, trained: tuple[int, int], grid: tuple[int, int], mode: str, keep: bool = False) -> Tensor:

@@ -64,7 +64,7 @@ class Scene:
         weights, ops = self.prepared.weights, self.ops
         if trace.qkv.packed.shape[3] != self.spec.heads:
             rows = FIRST if trace.out.shape[1] == 1 else ALL
-            trace = block_trace.trace(trace.block, trace.x, None, weights.spec, ops, self.places, rows)
+            trace = block_trace.trace(trace.block, trace.x, None, weights.spec, ops, self.places, rows, bias=self.places.bias_of(-1))
         return pooled(weights, trace.out)
 
     @property
@@ -243,7 +243,7 @@ def rollout(scene: Scene) -> tuple[Tensor, Tensor]:
     for trace in reversed(found):
         seen, q = torch.zeros((), device=row.device, dtype=row.dtype), trace.heads("q")[:, :, rows]
         for part in parts(q.shape[2], q.shape[0] * q.shape[1] * trace.x.shape[1], scene.ops.most):
-            seen = seen + (row[:, :, None, part] @ trace.maps(q[:, :, part]))[:, :, 0].mean(1, keepdim=True)
+            seen = seen + (row[:, :, None, part] @ trace.maps(q, rows, part))[:, :, 0].mean(1, keepdim=True)
         row, rows = placed(seen, row, rows) / 2, ALL
     # a product, because TensorRT-RTX's builder crashes on the nodes that a repetition exports to
     everywhere = torch.ones_like(scene.texts[None, :, :1]).to(row)
@@ -259,7 +259,11 @@ def anchor(scene: Scene) -> tuple[Tensor, Tensor]:
     queries, keys = (projected[:, "qkv".index(letter)] for letter in recipe.terms[0])
     best = prefix + cosine(out.patches, scene.texts).argmax(-1)
     index = best[:, None, :, None].expand(-1, queries.shape[1], -1, queries.shape[3])
-    maps = torch.softmax(queries.gather(2, index) * queries.shape[3] ** -0.5 @ keys.transpose(2, 3), -1)
+    logits = queries.gather(2, index) * queries.shape[3] ** -0.5 @ keys.transpose(2, 3)
+    bias = scene.places.bias_of(scene.prepared.start)
+    if bias is not None and recipe.terms[0] == "qk":
+        logits = logits + vjp.upcast(bias[0])[:, best].transpose(0, 1)
+    maps = torch.softmax(logits, -1)
     shown = maps.mean(1) if recipe.head is None else maps[:, recipe.head]
     return shown[:, :, prefix:], out.cls
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import RecipeError
-from fastloc.functional.blocks import embed, enter_block, finish_block, main_path, mlp, project, turned
+from fastloc.functional.blocks import biased, embed, enter_block, finish_block, main_path, mlp, project, turned
 from fastloc.functional.folding import FoldedViT, fold, letters
 from fastloc.functional.hierarchical.inputs import check_input
 from fastloc.functional.local_path import LocalPath
@@ -21,7 +21,7 @@ from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.output import Grid, Output
 from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.pools import head, pooled
-from fastloc.functional.position_embedding import Positions, resized_position
+from fastloc.functional.position_embedding import Positions, relative_biases, resized_position
 from fastloc.functional.rotary import rotations
 from fastloc.recipes import Recipe
 
@@ -78,7 +78,7 @@ def encode(
         slot = local.slot(i - prepared.first) if changed else None
         whole = rows > 1 or slot is not None or f"qkv{i}" in capture
         read = "qkv" if whole else letters(prepared.projections_read, "kv" if rows else "")
-        plain = project(y, prepared.rows(block, read), spec, read, slot) if read else None
+        plain = biased(project(y, prepared.rows(block, read), spec, read, slot), places, i) if read else None
         # a slot belongs to the local path: if the main path's queries and keys differ, they go elsewhere
         qkv = turned(block, plain, spec, places, None if apart else slot, ops, free=not apart) if plain is not None else None
         if qkv is not None and whole:
@@ -102,9 +102,10 @@ def encode(
 
 
 def positions(weights: Weights, grid: Grid, recipe: Recipe) -> Positions:
-    """The learned positions of this grid and, where the tower has them, its rotary ones."""
+    """The learned positions of this grid and, where the tower has them, its rotary and relative ones."""
     turns = None if weights.spec.rope is None else rotations(weights.spec, grid, weights.pos)
-    return Positions(resized_position(weights.pos, weights.spec.grid, grid, recipe.position, recipe.keep_position), turns)
+    table = resized_position(weights.pos, weights.spec.grid, grid, recipe.position, recipe.keep_position)
+    return Positions(table, turns, relative_biases(weights, grid))
 
 
 def image_embedding(weights: Weights, pixels: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:

@@ -88,7 +88,7 @@ def by_attention(weights: Weights, x: Tensor, grid: Grid) -> list[int]:
     """
     spec, block = weights.spec, weights.blocks[-2]
     q, k, _ = parts.qkv(block, parts.entered(block, x, spec), spec, parts.angles(weights, grid))
-    mean = parts.softmax(parts.logits(q, k))[0].mean(0)
+    mean = parts.softmax(parts.logits(q, k) + parts.relative_bias(block, spec, grid))[0].mean(0)
     of_class, of_self = 1.5 * mean[0, spec.prefix :], mean.diagonal()[spec.prefix :]
     salient = torch.nonzero(of_class > of_self)[:, 0].tolist()
     return sorted(salient, key=lambda place: -of_class[place].item())[:10]

@@ -3,6 +3,8 @@
 `fastloc.reference.methods` follows authors' code to the letter; on those rows the two agree.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -22,10 +24,12 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     if row.blocks == 0:
         return parts.encoder(weights, pixels, row.position, row.patch_read)[1]
 
-    grid = pixels.shape[2] // weights.spec.patch[0], pixels.shape[3] // weights.spec.patch[1]
+    grid, first = parts.grid_of(weights, pixels), weights.spec.layers - row.blocks
 
-    def mapped(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return combined(row, index, y, {"q": q, "k": k, "v": v}, weights.spec.prefix, grid)
+    def mapped(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor, block: int | None = None) -> Tensor:
+        """The map of the `index`-th changed block, or of another in its place."""
+        own = parts.relative_bias(weights.blocks[first + index if block is None else block], weights.spec, grid)
+        return combined(row, index, y, {"q": q, "k": k, "v": v}, weights.spec.prefix, grid, own)
 
     middle = _middle(weights, pixels, row, mapped)
 
@@ -39,22 +43,26 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     return parts.project(weights, g[:, weights.spec.prefix :], row.patch_read)
 
 
-def combined(row: Recipe, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, grid: parts.Grid) -> Tensor:
+def combined(
+    row: Recipe, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, grid: parts.Grid, own: Tensor | None = None
+) -> Tensor:
     """The maps of a recipe's terms combined into one, [B, H, N, N].
 
     Args:
         index: of the changed block. y: its normed tokens [B, N, C]. given: "q", "k" and "v", [B, H, N, d] each.
         prefix: the number of tokens in front of the patches, whose grid is `grid`.
+        own: the tower's own bias, [H, N, N]: it belongs to the product that it was trained with, q k^T.
     """
     v, total = given["v"], torch.zeros(*given["q"].shape[:3], y.shape[1]).to(y)
     bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std, prefix).to(y)
     for term in row.terms:
-        one = torch.eye(v.shape[2]).to(v) if term == "identity" else _map(row, term, index, y, given, prefix, bias)
+        biases = (bias, own if term == "qk" else None)
+        one = torch.eye(v.shape[2]).to(v) if term == "identity" else _map(row, term, index, y, given, prefix, biases)
         total = total + (one if row.combine == "sum" else one / len(row.terms))
     return total
 
 
-def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: parts.Attention) -> Tensor | None:
+def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: Callable[..., Tensor]) -> Tensor | None:
     """The mean map of the other blocks whose attention joins, [B, H, N, N]."""
     if not row.crosses:
         return None
@@ -63,15 +71,19 @@ def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: parts.Attenti
     blocks = middle_blocks.at(layers, row.cross_blocks) or middle_blocks.between(layers, low, high)
     own = row.cross_terms == "own"
 
-    def of_block(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def of_block(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         # such terms have one temperature, which does not depend on the tokens
-        return mapped(0, q, q, k, v) if own else parts.softmax(parts.logits(q, k))
+        if own:
+            return mapped(0, q, q, k, v, index)
+        return parts.softmax(parts.logits(q, k) + parts.relative_bias(weights.blocks[index], weights.spec, parts.grid_of(weights, pixels)))
 
     return middle_blocks.middle_map(weights, pixels, row.position, blocks, of_block, row.rotary or not own)
 
 
-def _map(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, bias: Tensor | None) -> Tensor:
-    """One term's map of one block, head by head: [B, H, N, N]."""
+def _map(
+    row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, biases: tuple[Tensor | float | None, ...]
+) -> Tensor:
+    """One term's map of one block, head by head: [B, H, N, N]. A bias has a map for each head, or one for all."""
     v, stream, heads = given["v"], row.streams.index(term), []
     # None is the adaptive temperature in `methods`, and head_width^-0.5 here
     temperature = None if row.inv_temp == "adaptive" else v.shape[-1] ** -0.5 if row.inv_temp is None else row.inv_temp
@@ -86,7 +98,9 @@ def _map(row: Recipe, term: str, index: int, y: Tensor, given: dict[str, Tensor]
         else:
             products = _products(row, given[term[0]][:, head], given[term[1]][:, head], by[:-1])
         logits = products * by[-1]
-        heads.append(parts.softmax(logits if bias is None else logits + bias).to(v.dtype))
+        for bias in biases:
+            logits = logits if bias is None else logits + (bias[head] if isinstance(bias, Tensor) and bias.ndim == 3 else bias)
+        heads.append(parts.softmax(logits).to(v.dtype))
     return torch.stack(heads, 1)
 
 

@@ -8,7 +8,9 @@ works; the tests run float64. Choices for the cases that the authors' code leave
 - the position embedding is resized whenever the grid is not the trained one; `parts.keeping_position` holds the authors' exceptions;
 - towers with another pool use their own image embedding in place of the class token's;
 - queries and keys of self-self attention are rotated where the tower rotates them, and the terms of a block are added before a LayerNorm
-  of its out-projection.
+  of its out-projection;
+- a tower's bias of relative positions is a part of q k^T, as it was trained: it is in the encoder's own attention, that of middle blocks
+  and the term "qk" included, and in no product of other projections.
 
 Read at: WalBouss/GEM, xmed-lab/CLIP_Surgery, chongzhou96/MaskCLIP, wangf3014/SCLIP, mc-lan/ClearCLIP, sinahmr/NACLIP, leaves162/CLIPtrase,
 linyq2117/TagCLIP, yvhangyang/ResCLIP. PEARL and ITACLIP are in `procrustes` and `middle_blocks`.
@@ -22,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
+from fastloc.reference import parts
 from fastloc.reference.middle_blocks import between, itaclip, middle_map
 from fastloc.reference.parts import Grid, attend, dual_paths, encoder, grid_of, last_block, logits, pooled, project, softmax, unit
 from fastloc.reference.procrustes import pearl
@@ -156,8 +159,13 @@ def resclip(weights: Weights, pixels: Tensor, std: float = 5.0, gain: float = 2.
     The official code takes blocks 6 to 9 whatever the depth; that is 5/12 to 9/12 of the published model.
     """
     blocks = between(weights.spec.layers, 5, 9)
-    middle = middle_map(weights, pixels, "bicubic-scale", blocks, lambda q, k, v: softmax(logits(q, k)))
-    omega = neighbourhood(grid_of(weights, pixels), std, weights.spec.prefix).to(weights.patch_w)
+    grid = grid_of(weights, pixels)
+
+    def own(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return softmax(logits(q, k) + parts.relative_bias(weights.blocks[index], weights.spec, grid))
+
+    middle = middle_map(weights, pixels, "bicubic-scale", blocks, own)
+    omega = neighbourhood(grid, std, weights.spec.prefix).to(weights.patch_w)
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return gain * ((1 - share) * softmax(logits(k, k) + omega) + share * middle) @ v

@@ -8,8 +8,8 @@ from torch import Tensor
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.reference.parts import angles, embed, entered, grid_of, logits, out, project, qkv, softmax, walk
 
-# queries, keys and values [B, H, N, d] of one block -> its map [B, H, N, N]
-Mapped = Callable[[Tensor, Tensor, Tensor], Tensor]
+# the number of one block, and its queries, keys and values [B, H, N, d] -> its map [B, H, N, N]
+Mapped = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 def itaclip(weights: Weights, pixels: Tensor) -> Tensor:
@@ -20,13 +20,13 @@ def itaclip(weights: Weights, pixels: Tensor) -> Tensor:
     """
     spec, grid, last = weights.spec, grid_of(weights, pixels), weights.blocks[-1]
 
-    def both(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def both(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return softmax(logits(q, q)) + softmax(logits(k, k))
 
     middle = middle_map(weights, pixels, "bicubic-scale", {place * spec.layers // 12 for place in (6, 7, 9)}, both)
     x = walk(weights, embed(weights, pixels, "bicubic-scale"), weights.blocks[:-1], grid)
     q, k, v = qkv(last, entered(last, x, spec), spec, angles(weights, grid))
-    x = x + out(last, (0.5 * both(q, k, v) + 0.5 * middle) @ v, spec)
+    x = x + out(last, (0.5 * both(spec.layers - 1, q, k, v) + 0.5 * middle) @ v, spec)
     return project(weights, x[:, spec.prefix :])
 
 
@@ -42,7 +42,7 @@ def middle_map(
     x = embed(weights, pixels, position)
     for index, block in enumerate(weights.blocks[:-1]):
         if index in chosen:
-            maps.append(mapped(*qkv(block, entered(block, x, spec), spec, angles(weights, grid) if rotary else None)))
+            maps.append(mapped(index, *qkv(block, entered(block, x, spec), spec, angles(weights, grid) if rotary else None)))
         x = walk(weights, x, (block,), grid)
     return torch.stack(maps).mean(0)
 

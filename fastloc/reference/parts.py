@@ -72,7 +72,8 @@ def walk(weights: Weights, x: Tensor, blocks: tuple[Block, ...], grid: Grid | No
     spec = weights.spec
     turns = None if grid is None else angles(weights, grid)
     for block in blocks:
-        x = x + out(block, attend(*qkv(block, entered(block, x, spec), spec, turns)), spec)
+        bias = 0.0 if grid is None else relative_bias(block, spec, grid)
+        x = x + out(block, attend(*qkv(block, entered(block, x, spec), spec, turns), bias), spec)
         x = x + mlp(block, x, spec)
     return x
 
@@ -180,6 +181,26 @@ def angles(weights: Weights, grid: Grid) -> Tensor | None:
     return torch.tensor(rows, dtype=torch.float64, device=weights.device)
 
 
+def relative_bias(block: Block, spec: ModelSpec, grid: Grid) -> Tensor | float:
+    """A block's addition to the logits of queries and keys [H, N, N], pair by pair, 0 for the tokens in front; 0.0 in towers without.
+
+    timm's RelPosMlp (layers/pos_embed_rel.py, mode "cr"): an MLP of a query's distance from a key, in rows and in columns.
+    """
+    if block.relative_in_w is None or block.relative_in_b is None or block.relative_out_w is None or block.relative_out_b is None:
+        return 0.0
+    places = [(row, column) for row in range(grid[0]) for column in range(grid[1])]
+    pairs = [[_signed_log(a - b) for a, b in zip(query, key, strict=True)] for query in places for key in places]
+    inputs = torch.tensor(pairs, dtype=torch.float64).to(block.relative_in_w)
+    hidden = (inputs @ block.relative_in_w.T + block.relative_in_b).clamp(min=0)
+    found = hidden @ block.relative_out_w.T + block.relative_out_b
+    of_patches = found.reshape(len(places), len(places), spec.heads).permute(2, 0, 1)
+    return F.pad(of_patches, (spec.prefix, 0, spec.prefix, 0))
+
+
+def _signed_log(distance: int) -> float:
+    return math.copysign(math.log(1 + abs(distance)), distance)
+
+
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Rotate x [B,H,N,d]: neighbouring channels are the parts of complex numbers, times e^(i angle)."""
     pairs = torch.view_as_complex(x.to(torch.float64).reshape(*x.shape[:-1], -1, 2).contiguous())
@@ -203,9 +224,9 @@ def qkv(block: Block, y: Tensor, spec: ModelSpec, turns: Tensor | None = None, h
     return (q, k, v) if turns is None else (rotate(q, turns), rotate(k, turns), v)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v."""
-    return softmax(logits(q, k)) @ v
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v."""
+    return softmax(logits(q, k) + bias) @ v
 
 
 def logits(q: Tensor, k: Tensor) -> Tensor:

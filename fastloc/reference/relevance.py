@@ -10,6 +10,8 @@ Choices for the cases that their code leaves open:
 - attention pools: one more attention above the last block, whose query is no token. Bi-Modal's and rollout's matrices end with its row,
   and Grad-ECLIP reads its query, keys, values and attention, with one head if the recipe has one_head, in place of the last block's;
 - one head of queries and keys that are normalised or rotated: the heads' own, side by side;
+- a bias of relative positions: a head's own, constant for gradients; one head has the sum of the heads' over the root of their number, as
+  its logits are that of theirs; an anchor has it in the term "qk" alone;
 - norms behind attention and MLP: the projections' input, used by them alone, takes the place of the first LayerNorm's output;
 - one text alone: its softmax is 1 whatever the picture is, so its logit is differentiated.
 
@@ -19,6 +21,7 @@ Read at: jacobgil/pytorch-grad-cam, linyq2117/CLIP-ES, Cyang-Zhao/Grad-Eclip, hi
 samiraabnar/attention_flow.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -42,6 +45,7 @@ class Walk:
     states: list[Tensor] = field(default_factory=list)
     normed: list[Tensor] = field(default_factory=list)
     qkv: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    biases: list[Tensor | float] = field(default_factory=list)
     maps: list[Tensor] = field(default_factory=list)
     attended: list[Tensor] = field(default_factory=list)
     pool: "PoolWalk | None" = None
@@ -71,30 +75,37 @@ def pool_walk(weights: Weights, y: Tensor, heads: int = 0) -> PoolWalk:
 
 def walk(weights: Weights, picture: Tensor, row: Recipe) -> Walk:
     """Run the encoder with a graph for autograd. With `one_head` the last block, or the pool read in its place, attends with one head."""
-    turns = parts.angles(weights, parts.grid_of(weights, picture[None]))
+    grid = parts.grid_of(weights, picture[None])
+    turns = parts.angles(weights, grid)
     pools = weights.spec.pool == "attn"
     of_pool = pools and row.reads == "grad-eclip"
-    found = through(weights, parts.embed(weights, picture[None], row.position), row.one_head and not of_pool, turns=turns)
+    found = through(weights, parts.embed(weights, picture[None], row.position), row.one_head and not of_pool, turns=turns, grid=grid)
     if pools:
         found.pool = pool_walk(weights, parts.last_norm(weights, found.end), 1 if row.one_head and of_pool else 0)
     return found
 
 
-def through(weights: Weights, embedded: Tensor, one_head: bool = False, mask: Tensor | float = 0.0, turns: Tensor | None = None) -> Walk:
-    """Run the blocks on embedded tokens [1, N, C]; `mask` is added to the attention's logits."""
+def through(
+    weights: Weights, embedded: Tensor, one_head: bool = False, mask: Tensor | float = 0.0, turns: Tensor | None = None,
+    grid: parts.Grid | None = None,
+) -> Walk:  # fmt: skip
+    """Run the blocks on embedded tokens [1, N, C], of a picture's grid; `mask` is added to the attention's logits."""
     spec, found = weights.spec, Walk()
     x = embedded.clone().requires_grad_()
     for i, block in enumerate(weights.blocks):
         # a copy, so that the projections' input is never the stream itself
         y = parts.entered(block, x, spec).clone()
         q, k, v = parts.qkv(block, y, spec, turns)
+        bias = 0.0 if grid is None else parts.relative_bias(block, spec, grid)
         if one_head and i == spec.layers - 1:
             q, k, v = (each.transpose(1, 2).flatten(2)[:, None] for each in (q, k, v))
-        attention = parts.softmax(parts.logits(q, k) + mask)
+            bias = bias.sum(0) / math.sqrt(spec.heads) if isinstance(bias, Tensor) else bias
+        attention = parts.softmax(parts.logits(q, k) + mask + bias)
         attended = attention @ v
         found.states.append(x)
         found.normed.append(y)
         found.qkv.append((q, k, v))
+        found.biases.append(bias)
         found.maps.append(attention)
         found.attended.append(attended)
         x = x + parts.out(block, attended, spec)
@@ -234,7 +245,7 @@ def anchor(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe)
     patches = parts.project(weights, seen.end)[0, front:]
     best = int((parts.unit(patches) @ texts[index]).argmax())
     left, right = (seen.qkv[row.start]["qkv".index(letter)] for letter in row.terms[0])
-    attention = parts.softmax(parts.logits(left, right))[0]
+    attention = parts.softmax(parts.logits(left, right) + (seen.biases[row.start] if row.terms[0] == "qk" else 0.0))[0]
     shown = attention.mean(0) if row.head is None else attention[row.head]
     return shown[front + best, front:]
 

@@ -24,17 +24,18 @@ KINDS = {
 
 def steps(weights, images):
     """(input, qkv, what attention adds, what the MLP adds) of every block, by the reference's equations."""
-    x, turns = parts.embed(weights, images, "bilinear"), parts.angles(weights, parts.grid_of(weights, images))
+    grid = parts.grid_of(weights, images)
+    x, turns = parts.embed(weights, images, "bilinear"), parts.angles(weights, grid)
     for block in weights.blocks:
         q, k, v = parts.qkv(block, parts.entered(block, x, weights.spec), weights.spec, turns)
-        attention = parts.out(block, parts.attend(q, k, v), weights.spec)
+        attention = parts.out(block, parts.attend(q, k, v, parts.relative_bias(block, weights.spec, grid)), weights.spec)
         ffn = parts.mlp(block, x + attention, weights.spec)
         yield x, (q, k, v), attention, ffn
         x = x + attention + ffn
 
 
 # another pool, rotations, norms behind, several tokens in front
-FAMILIES = ("siglip", "pe", "coca", "eva02-e", "registers")
+FAMILIES = ("siglip", "pe", "coca", "eva02-e", "registers", "relpos")
 
 
 def made(kind):
@@ -62,7 +63,10 @@ def test_module_cosines(kind, grid):
     assert error(accumulated[:, -1, -1], parts.unit(embedding) @ names.T) < 1e-10
 
 
-@pytest.mark.parametrize(("kind", "grid"), [("plain", (4, 4)), *((kind, (3, 5)) for kind in ("plain", "siglip", "pe", "registers"))])
+ATTENDED = ("plain", "siglip", "pe", "registers", "relpos")
+
+
+@pytest.mark.parametrize(("kind", "grid"), [("plain", (4, 4)), *((kind, (3, 5)) for kind in ATTENDED)])
 def test_attention_rows_and_anchors(kind, grid):
     (weights, names), images = made(kind), pixels(2, grid)
     _, patches = parts.encoder(weights, images, "bilinear")
@@ -73,8 +77,9 @@ def test_attention_rows_and_anchors(kind, grid):
     assert rows.shape == (2, towers.LAYERS, 4, 3, towers.HEADS, grid[0] * grid[1])
     for index, (_, streams, _, _) in enumerate(steps(weights, images)):
         q, k, v = streams
+        bias = parts.relative_bias(weights.blocks[index], weights.spec, grid)
         for term, (left, right) in enumerate(((q, k), (q, q), (k, k), (v, v))):
-            whole = parts.softmax(parts.logits(left, right))
+            whole = parts.softmax(parts.logits(left, right) + (bias if term == 0 else 0.0))
             for image in range(2):
                 expected = whole[image][:, front + anchors[image], front:].transpose(0, 1)
                 assert error(rows[image, index, term], expected) < 1e-10, (index, blocks.ATTENTIONS[term])

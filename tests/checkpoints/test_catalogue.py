@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import families
+from fastloc.checkpoints.families import timm_towers
 from fastloc.checkpoints.families.catalogue import FAMILIES, family, image_parameters
 from fastloc.checkpoints.families.licences import LICENCES, licence
 from fastloc.checkpoints.sources import listing
@@ -20,12 +21,19 @@ def rows() -> dict[str, dict[str, object]]:
     return {str(row["name"]): row for row in listing.models()}
 
 
-def test_families_stand_together_and_refused_models_last(rows: dict[str, dict[str, object]]) -> None:
+@pytest.mark.parametrize("refusing", [False, True])
+def test_families_stand_together_and_refused_models_last(
+    rows: dict[str, dict[str, object]], refusing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if refusing:
+        # as if no tower of timm's were known
+        monkeypatch.setattr(timm_towers, "_ROWS", ())
+        rows = {str(row["name"]): row for row in listing.models()}
     run = [str(row["family"]) for row in rows.values() if row["refused"] is None]
     assert list(dict.fromkeys(run)) == [each for each in FAMILIES if each in run]
     assert run == sorted(run, key=FAMILIES.index)
     refused = [row["refused"] is not None for row in rows.values()]
-    assert refused == sorted(refused) and any(refused)
+    assert refused == sorted(refused) and any(refused) == refusing
 
 
 def test_the_files_list_what_the_package_lists(rows: dict[str, dict[str, object]]) -> None:
@@ -40,6 +48,7 @@ def test_the_files_list_what_the_package_lists(rows: dict[str, dict[str, object]
      ("PE-Core-B-16", "PE-Core"), ("EVA01-g-14", "EVA"), ("MobileCLIP2-B", "MobileCLIP"), ("coca_ViT-B-32", "CoCa"),
      ("coca_roberta-ViT-B-32", "CoCa"), ("ViT-H-14-CLIPA", "CLIPA"), ("ViT-H-14-worldwide", "MetaCLIP 2"), ("RN50", "CLIP ResNet"),
      ("xlm-roberta-base-ViT-B-32", "CLIP with other text towers"), ("vit_medium_patch16_gap_256", "CLIP"),
+     ("vit_relpos_medium_patch16_cls_224", "CLIP"),
      ("ViTamin-L2-336", "ViTamin")],
 )  # fmt: skip
 def test_family_of_a_name(name: str, expected: str) -> None:
@@ -67,7 +76,7 @@ def _numbers(weights: Weights) -> int:
     return sum(each.numel() for each in tensors if isinstance(each, torch.Tensor))
 
 
-@pytest.mark.parametrize("name", ["clip", "clipa", "eva02", "eva02-e", "gap", "tips-g", "registers", "pe"])
+@pytest.mark.parametrize("name", ["clip", "clipa", "eva02", "eva02-e", "gap", "tips-g", "registers", "pe", "relpos"])
 def test_sizes_are_the_tensors(name: str) -> None:
     weights = families.tower(name)
     assert image_parameters(weights.spec) == pytest.approx(_numbers(weights), rel=0.05)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from fastloc import embedded
-from fastloc.checkpoints import loading, vit_spec
+from fastloc.checkpoints import loading, vit_layouts, vit_spec
+from fastloc.checkpoints.families import timm_towers
 from fastloc.checkpoints.sources import description, listing
 from fastloc.errors import ModelError
 from fastloc.functional.vit import forward
@@ -141,7 +143,6 @@ def test_random_weights_are_seeded():
         ("ViT-B-16", "openia", "unknown pretrained tag of ViT-B-16 'openia': did you mean 'openai'"),
         ("ViT-B-16", None, "needs weights: give pretrained, a path or one of openai, "),
         ("ViT-B-16", "nowhere/weights.pt", "weights file 'nowhere/weights.pt' does not exist"),
-        ("vit_relpos_medium_patch16_cls_224", "random", "'vit_relpos_medium_patch16_cls_224' is not supported: its image tower is timm's"),
         ("local-dir:/nowhere", None, "model directory '/nowhere' does not exist"),
         (str(embedded.FOLDER), "weights.pt", "a folder with weights of its own, got 'weights.pt'; leave it out"),
         ("nowhere.json", "random", "model configuration 'nowhere.json' cannot be read"),
@@ -187,16 +188,35 @@ def test_a_file_without_tensors(config: Path, tmp_path: Path):
         loading.load(str(config), str(tmp_path / "notes.pt"))
 
 
-def test_the_list_of_models_says_which_are_refused_and_why():
+def test_the_list_of_models_says_which_are_refused_and_why(monkeypatch: pytest.MonkeyPatch):
     rows = {row["name"]: row for row in listing.models()}
     assert next(iter(rows)) == "embedded"
     assert rows["ViT-B-16"]["refused"] is None
     assert "openai" in rows["ViT-B-16"]["pretrained"]
     assert rows["RN50"]["refused"] is None
     assert rows["convnext_base"]["refused"] is None
-    refused = {name for name, row in rows.items() if row["refused"]}
-    # the convolutional and mixed towers of timm; every other of open_clip's 144 is run
-    assert all(name.startswith("vit_relpos_") for name in refused)
+    # every configuration of open_clip is run
+    assert len(rows) > 140 and not [name for name, row in rows.items() if row["refused"]]
+    monkeypatch.setattr(timm_towers, "_ROWS", ())
+    rows = {row["name"]: row for row in listing.models()}
+    assert rows["ViT-B-16-SigLIP"]["refused"].startswith("its image tower is timm's vit_base_patch16_siglip_224, and of timm's the plain")
+    assert list(rows)[-1] in {name for name, row in rows.items() if row["refused"]} and rows["ViT-B-16"]["refused"] is None
+
+
+def test_a_tower_that_is_not_run_is_named(config: Path):
+    vision = {"timm_model_name": "vit_srelpos_small_patch16_224", "timm_pool": "", "timm_proj": "linear", "image_size": 224}
+    config.write_text(json.dumps({**CONFIG, "vision_cfg": vision}))
+    with pytest.raises(ModelError, match="is not supported: its image tower is timm's vit_srelpos_small_patch16_224, and of timm's"):
+        loading.load(str(config), "random")
+
+
+def test_parts_that_only_timms_names_have_are_asked_for_by_these(config: Path):
+    """Field by field a tower may have such a part, and tensors of open_clip's names do not hold it."""
+    fields = {"width": 32, "layers": 2, "heads": 4, "patch": 8, "image": 32}
+    for part, key in (({"relative": 6}, "attn.rel_pos.mlp.fc1.weight"), ({"fc_norm": True}, "mlp.norm.weight")):
+        spec = vit_spec.from_open_clip({"embed_dim": 24, "vision_cfg": {"vit": {**fields, **part}}})
+        with pytest.raises(ModelError, match=re.escape(f"'visual.trunk.blocks.0.{key}' is missing")):
+            vit_layouts.from_open_clip({"visual.conv1.weight": torch.zeros(32, 3, 8, 8)}, spec)
 
 
 @pytest.mark.parametrize(("name", "tag", "quick"), [("ViT-B-32", "openai", True), ("ViT-B-32", "laion2b_s34b_b79k", False)])

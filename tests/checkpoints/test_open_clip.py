@@ -146,7 +146,6 @@ def test_accepted_configuration_is_read_right(name: str) -> None:
 REFUSED = {
     "MobileCLIP-S1": "its image tower is timm's fastvit_mci1",
     "convnext_base": "its image tower is timm's convnext_base",
-    "vit_relpos_medium_patch16_cls_224": "its image tower is timm's vit_relpos_medium_patch16_cls_224",
     "RN50": "its image tower is a ResNet, not a ViT",
     "RN50x64-quickgelu": "its image tower is a ResNet, not a ViT",
 }

@@ -28,7 +28,7 @@ def test_its_fields_and_their_defaults_are_those_of_the_spec() -> None:
         ({"norm": "post", "fc_norm": True}, "fc_norm must be false"), ({"stem_width": 8}, "stem_width must be 0 with stem 'patch', got 8"),
         ({"stem": "mbconv", "patch": (16, 16)}, "stem_width must be 1 or more with stem 'mbconv', got 0"),
         ({"stem": "mbconv", "stem_width": 8}, "patch must be 16 with stem 'mbconv'"),
-        ({"activation": "relu"}, "activation"), ({"registers": 65}, "registers"),
+        ({"activation": "relu"}, "activation"), ({"registers": 65}, "registers"), ({"relative": -1}, "relative"),
     ],
 )  # fmt: skip
 def test_fields_that_cannot_go_together(changes: dict[str, Any], message: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from command_line import Run, run_fixture  # noqa: F401
+from fastloc.checkpoints.families import timm_towers
 from fastloc.cli import locate
 from fastloc.errors import FastlocWarning, ImageError, ModelError
 from fastloc.imaging.geometry import fit
@@ -318,16 +319,25 @@ def test_models_lists_what_fits(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("COLUMNS", "220")
     listed = json.loads(run("models", "--json").out)
     assert listed[0]["name"] == "embedded" and not any(row["refused"] for row in listed)
-    everything = json.loads(run("models", "--all", "--json").out)
-    assert len(everything) > len(listed) and any(row["refused"] for row in everything)
+    # every configuration of open_clip is run
+    assert json.loads(run("models", "--all", "--json").out) == listed
     ended = run("models")
     assert ended.status == 0 and "laion2b_s34b_b88k" in ended.out
     # a table for each family, with its columns; refused ones only where they are asked for
     shown = ("SigLIP 2", "PE-Core", "ConvNeXt", "text tower", "webli (Apache-2.0)", "nllb-200-distilled-600M, 77 tokens", "1.9 B", "316 M")
     for words in shown:
         assert words in ended.out, words
-    refused = next(row["name"] for row in everything if row["refused"])
-    assert refused not in ended.out and refused in run("models", "--all").out
+    assert "vit_relpos_medium_patch16_cls_224" in ended.out
+
+
+def test_models_that_are_not_run_are_listed_where_they_are_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "220")
+    monkeypatch.setattr(timm_towers, "_ROWS", ())
+    listed, everything = (json.loads(run("models", *more, "--json").out) for more in ((), ("--all",)))
+    refused = [row["name"] for row in everything if row["refused"]]
+    assert len(everything) == len(listed) + len(refused) and "ViT-B-16-SigLIP" in refused
+    assert "ViT-B-16-SigLIP " not in run("models").out
+    assert "ViT-B-16-SigLIP " in (every := run("models", "--all").out) and "its image tower is timm's" in every
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,17 @@ def test_free_attention_behind_any_number_of_tokens(query: str, prefix: int) -> 
     assert free_attention(qkv, "none", query, prefix).shape == found.shape
 
 
+@pytest.mark.parametrize("query", ["cls", "mean"])
+def test_free_attention_with_the_towers_own_bias(query: str) -> None:
+    qkv, bias = array("qkv", 2, 3, 4, 7, 8, low=-2, high=2), array("bias", 1, 4, 7, 7, low=-3)
+    q, k = qkv[:, 0], qkv[:, 1]
+    maps = parts.softmax(parts.logits(q, k) + bias)[..., 1:].mean(1)
+    expected = 6 * (maps[:, 0] if query == "cls" else maps[:, 1:].mean(1))
+    assert error(free_attention(qkv, "qk", query, 1, bias), expected) < 1e-5
+    # it belongs to no other product
+    assert torch.equal(free_attention(qkv, "qq", query, 1, bias), free_attention(qkv, "qq", query, 1))
+
+
 def test_a_class_token_that_is_not_there_does_not_ask() -> None:
     spec = families.spec("siglip")
     made = SimpleNamespace(source=SimpleNamespace(vit=SimpleNamespace(spec=spec), name="a tower"))

@@ -92,8 +92,8 @@ def test_one_size(family: str, method: str, spelling: str, dtype: str) -> None:
     # in half precision too, the pool's and those of queries, keys and sub-LN with them
     assert {node.inputs[1].dtype for node in norms if node.inputs[1] is not None} == {ir.DataType.FLOAT}
     assert all(node.outputs[0].dtype == ir.DataType.FLOAT for node in model.graph if node.op_type == "Softmax" and spelling == "onnx")
-    # the angles are numbers already
-    assert not [node for node in model.graph if node.op_type in ("Cos", "Sin")]
+    # the angles and biases are numbers already
+    assert not [node for node in model.graph if node.op_type in ("Cos", "Sin", "Sign")]
     # nothing is put in front of the patches where a tower has no such token
     assert all(value is None or value.shape is None or 0 not in value.shape for node in model.graph for value in node.inputs)
 
@@ -104,6 +104,8 @@ def test_any_batch_size_and_texts(family: str) -> None:
     spelling = list(SPELLINGS)[families.NAMES.index(family) % len(SPELLINGS)]
     made = parts(family, row("gem"), Options(spelling=spelling, batch=None))
     model = trace(made)
+    # a bias is made of the grid's sides, and numbers already where these are fixed
+    assert bool([node for node in model.graph if node.op_type == "Sign"]) == bool(made.weights.spec.relative)
     turns = [node for node in model.graph if node.op_type in ("Cos", "Sin")]
     assert len(turns) == (2 if made.weights.spec.rope else 0)
     run = session(model)
@@ -113,7 +115,7 @@ def test_any_batch_size_and_texts(family: str) -> None:
 
 
 @pytest.mark.slow("two exports of every spelling")
-@pytest.mark.parametrize("family", ["siglip", "pe", "eva02"])
+@pytest.mark.parametrize("family", ["siglip", "pe", "eva02", "relpos"])
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_oldest_and_newest_opset(family: str, spelling: str) -> None:
     for opset in sorted({min(SPELLINGS[spelling].opsets), max(SPELLINGS[spelling].opsets)}):

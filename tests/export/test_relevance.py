@@ -37,6 +37,7 @@ FAMILY_CASES = [
     ("pe", "bi_modal", "ort"), ("siglip", "legrad", "onnx"), ("siglip", "grad_cam", "ort"), ("siglip", "grad_eclip", "decomposed"),
     ("coca", "legrad", "ort"), ("coca", "rollout", "decomposed"), ("eva02", "bi_modal", "onnx"), ("eva02-e", "grad_cam_input", "ort"),
     ("registers", "grad_cam", "decomposed"), ("siglip", "cliper", "onnx"), ("eva02", "cliper", "ort"),
+    ("relpos", "grad_cam_input", "ort"), ("relpos", "bi_modal", "onnx"), ("relpos", "cliper", "decomposed"),
 ]  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def test_rtx_takes_registers_at_test_time(tmp_path: Path) -> None:
 @pytest.mark.slow("exports and builds small towers", quick=1)
 @rtx
 @pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize("family", ["siglip", "eva02", "pe"])
+@pytest.mark.parametrize("family", ["siglip", "eva02", "pe", "relpos"])
 @pytest.mark.parametrize(("spelling", "dtype"), [("onnx", "float16"), ("decomposed", "float32")])
 def test_rtx_takes_every_kind_of_tower(tmp_path: Path, family: str, spelling: str, dtype: str) -> None:
     from fastloc.export.to_onnx import Options, export

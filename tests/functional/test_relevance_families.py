@@ -57,7 +57,8 @@ def runs(family: str, row: Recipe) -> bool:
 
 
 # a map for every way in which a gradient reaches the tokens; the others are slow by their number
-QUICK = [(family, name) for family in ("siglip", "pe", "eva02", "eva02-e", "coca", "registers") for name in ("grad_cam", "bi_modal")]
+WAYS = ("siglip", "pe", "eva02", "eva02-e", "coca", "registers", "relpos")
+QUICK = [(family, name) for family in WAYS for name in ("grad_cam", "bi_modal")]
 
 
 @pytest.mark.parametrize(("family", "name"), QUICK)
@@ -96,18 +97,18 @@ CHANGED: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow("every field on four families", quick=1)
+@pytest.mark.slow("every field on five families", quick=1)
 @pytest.mark.parametrize(("name", "changes"), CHANGED, ids=str)
 def test_every_field(name: str, changes: dict[str, Any]) -> None:
     row = recipe(name, **changes)
-    for family in ("siglip-value", "pe", "eva02", "registers"):
+    for family in ("siglip-value", "pe", "eva02", "registers", "relpos"):
         found = check(family, row, 2, (3, 5), 3)
         plain = grids(families.tower(family), pixels(family, 2, (3, 5)), texts(3, family), RECIPES[name])[0]
         assert error(found, plain) > 1e-4, (family, "the field changes nothing")
 
 
 @pytest.mark.slow("some families in slices", quick=1)
-@pytest.mark.parametrize("family", ["pe", "eva02", "coca", "gap", "registers"])
+@pytest.mark.parametrize("family", ["pe", "eva02", "coca", "gap", "registers", "relpos"])
 def test_in_slices(family: str) -> None:
     """However few numbers may exist at a time, the sums are the same."""
     words = texts(3, family)
@@ -135,7 +136,7 @@ def test_texts_and_images_do_not_mix(family: str) -> None:
 
 
 @pytest.mark.slow("some families in half precision", quick=1)
-@pytest.mark.parametrize("family", ["siglip", "pe", "coca", "eva02", "eva02-e", "registers"])
+@pytest.mark.parametrize("family", ["siglip", "pe", "coca", "eva02", "eva02-e", "registers", "relpos"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_other_dtypes(family: str, dtype: str) -> None:
     """Of each map scaled to its own range, which is what is shown."""

@@ -42,7 +42,10 @@ def test_options_of_a_row(name: str, changes: dict[str, object], method: str) ->
     assert error(found, forward(weights, pixels, recipe(method)).patches) > 1e-3, "the option changes nothing"
 
 
-DEFERRED = [("pe", True), ("pe", False), ("eva02", False), ("registers", True), ("siglip", True), ("eva02-e", True), ("tips", True)]
+DEFERRED = [
+    ("pe", True), ("pe", False), ("eva02", False), ("registers", True), ("siglip", True), ("eva02-e", True), ("tips", True),
+    ("relpos", True),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "rotary"), DEFERRED)

@@ -23,6 +23,8 @@ _BLOCK = {
     "out_b": "attn.proj.bias", "ln2_w": "norm2.weight", "ln2_b": "norm2.bias", "fc_w": "mlp.fc1.weight", "fc_b": "mlp.fc1.bias",
     "proj_w": "mlp.fc2.weight", "proj_b": "mlp.fc2.bias", "ls1": "ls1.gamma", "ls2": "ls2.gamma", "attn_norm_w": "attn.norm.weight",
     "attn_norm_b": "attn.norm.bias", "mlp_norm_w": "mlp.norm.weight", "mlp_norm_b": "mlp.norm.bias",
+    "relative_in_w": "attn.rel_pos.mlp.fc1.weight", "relative_in_b": "attn.rel_pos.mlp.fc1.bias",
+    "relative_out_w": "attn.rel_pos.mlp.fc2.weight", "relative_out_b": "attn.rel_pos.mlp.fc2.bias",
 }  # fmt: skip
 _POOL = {
     "q_w": "q.weight", "q_b": "q.bias", "out_w": "proj.weight", "out_b": "proj.bias", "norm_w": "norm.weight", "norm_b": "norm.bias",
@@ -49,7 +51,7 @@ def trunk(tower: Weights) -> dict[str, Tensor]:
     spec, start = tower.spec, "visual.trunk."
     norm = "fc_norm" if spec.norm_after_pool else "norm"
     found = {
-        f"{start}pos_embed": tower.pos[None], f"{start}patch_embed.proj.weight": tower.patch_w,
+        f"{start}pos_embed": tower.pos[None] if spec.position else None, f"{start}patch_embed.proj.weight": tower.patch_w,
         f"{start}patch_embed.proj.bias": tower.patch_b, f"{start}norm_pre.weight": tower.ln_pre_w, f"{start}norm_pre.bias": tower.ln_pre_b,
         f"{start}{norm}.weight": tower.ln_post_w, f"{start}{norm}.bias": tower.ln_post_b,
         "visual.head.proj.weight": None if tower.proj is None else tower.proj.T, "visual.head.proj.bias": tower.proj_b,

@@ -31,7 +31,8 @@ class Work:
 
 def plain(spec: ModelSpec) -> bool:
     """True for a tower of the parts that are counted here: CLIP's own blocks and stem, with the class token or a mean as its embedding."""
-    own = spec.stem == "patch" and spec.pool != "attn" and spec.norm == "pre" and not spec.gated and spec.activation != "silu"
+    own = spec.stem == "patch" and spec.pool != "attn" and spec.norm == "pre" and not (spec.gated or spec.relative)
+    own = own and spec.activation != "silu"
     return own and spec.class_token and not (spec.registers or spec.attn_norm or spec.mlp_norm or spec.fc_norm or spec.qk_norm or spec.rope)
 
 

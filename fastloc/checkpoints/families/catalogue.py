@@ -38,7 +38,8 @@ def image_parameters(spec: ModelSpec) -> int:
     width, hidden, embed = spec.width, spec.mlp_width, spec.embed
     norms = 4 * width + 2 * width * (spec.attn_norm + spec.fc_norm) + 2 * hidden * spec.mlp_norm + 4 * spec.head_width * spec.qk_norm
     mlp = (1 + spec.gated) * hidden * (width + 1) + hidden * width + width
-    block = 4 * width * (width + 1) + mlp + norms + 2 * width * spec.layer_scale
+    relative = spec.relative * (3 + spec.heads) + (spec.heads if spec.relative else 0)
+    block = 4 * width * (width + 1) + mlp + norms + 2 * width * spec.layer_scale + relative
     stem = _mbconv(spec) if spec.stem == "mbconv" else 3 * spec.patch[0] * spec.patch[1] * width
     stem += (spec.prefix + spec.position * spec.grid[0] * spec.grid[1]) * width
     pool = 0

@@ -59,6 +59,14 @@ def _gap(name: str) -> Fields:
     return {**_sized(_SIZES, "medium"), "pool": "avg", "class_token": False, "layer_scale": True, "ln_pre": False, "norm_eps": _EPS}
 
 
+def _relpos(name: str, size: str, cls: str) -> Fields:
+    token = {"pool": "tok"} if cls else {"class_token": False, "pool": "avg", "norm_after_pool": True}
+    # timm's default width of the bias's MLP, and that of the one model that CLIP was trained with
+    relative = 256 if cls and size == "medium" else 128
+    shared = {"position": False, "relative": relative, "layer_scale": True, "ln_pre": False, "norm_eps": _EPS}
+    return {**_sized(_SIZES, size), **token, **shared}
+
+
 def _mobileclip(name: str) -> Fields:
     return {**_sized(_SIZES, "base"), "stem": "conv", "ln_pre": False, "norm_eps": _EPS}
 
@@ -102,6 +110,7 @@ _ROWS: tuple[tuple[str, Callable[..., Fields]], ...] = (
     (r"vit_(base|large|so400m|giant)_patch\d+_reg1_tipsv2", _tips),
     (r"vit_(xsmall|small|medium|betwixt|base|large|huge|giant|gigantic)_patch\d+_clip_\d+", _clip),
     (r"vit_medium_patch\d+_gap_\d+", _gap),
+    (r"vit_relpos_(small|medium|base)_patch16_(cls_)?224", _relpos),
     (r"vit_base_mci_\d+", _mobileclip),
     (r"vitamin_(small|base|large|large2|xlarge)_\d+", _vitamin),
     (r"eva_giant_patch\d+_\d+", _eva01),
@@ -128,9 +137,7 @@ def refusal(name: str, pool: str | None) -> str | None:
     if fields is not None:
         own = {"attn": "map", "tok": "token"}.get(fields.get("pool", "tok"), "avg")
         return None if pool in (own, "", None) else f"its pool is {pool!r}, and a {name} ends in {own!r}"
-    if name.startswith("vit_relpos_"):
-        return f"its image tower is timm's {name[:60]}, whose blocks add a learned bias of positions to their logits"
-    known = "the plain ViTs of CLIP, SigLIP, PE, EVA, MobileCLIP, TIPS and ViTamin"
+    known = "the plain ViTs of CLIP, SigLIP, PE, EVA, MobileCLIP, TIPS and ViTamin, and those of 16-pixel patches with relative positions,"
     return f"its image tower is timm's {name[:60]}, and of timm's {known} are run"
 
 

@@ -51,6 +51,7 @@ class Vit:
     fc_norm: bool = False
     qk_norm: bool = False
     rope: _Rope | None = None
+    relative: int = 0
     pool: str = "tok"
     norm_after_pool: bool = False
     pool_heads: int = 0
@@ -62,7 +63,7 @@ class Vit:
     def __post_init__(self) -> None:
         for name, least, most in (
             ("width", 1, WIDTH), ("layers", 1, LAYERS), ("heads", 1, WIDTH), ("hidden", 0, 16 * WIDTH), ("registers", 0, REGISTERS),
-            ("pool_heads", 0, WIDTH), ("stem_width", 0, WIDTH),
+            ("pool_heads", 0, WIDTH), ("stem_width", 0, WIDTH), ("relative", 0, WIDTH),
         ):  # fmt: skip
             count(name, getattr(self, name), most, least)
         number("norm_eps", self.norm_eps, 0, 1)

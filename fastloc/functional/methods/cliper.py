@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastloc.functional import block_trace
 from fastloc.functional.block_trace import BlockTrace
-from fastloc.functional.blocks import enter_block, finish_block, out_projection, project, turned
+from fastloc.functional.blocks import biased, enter_block, finish_block, out_projection, project, turned
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.methods.row_blocks import Maps, Summed, joined, total
 from fastloc.functional.op_set import Ops
@@ -42,12 +42,13 @@ def levels(prepared: FoldedViT, x: Tensor, places: Positions, ops: Ops, rows: sl
     spec, block, delta = weights.spec, weights.blocks[-1], None
     summed, entered = Summed(ops.attend, ops.most), []
     gathering = replace(ops, attend=summed.attend)
-    for each in weights.blocks[:-1]:
+    for i, each in enumerate(weights.blocks[:-1]):
         x, y, _ = enter_block(each, x, delta, spec, ops)
         entered.append(y)
-        qkv = turned(each, project(y, (each.qkv_w, each.qkv_b), spec, "qkv"), spec, places, ops=ops, free=True)
+        plain = biased(project(y, (each.qkv_w, each.qkv_b), spec, "qkv"), places, i)
+        qkv = turned(each, plain, spec, places, ops=ops, free=True)
         x, delta = finish_block(each, x, qkv["q"], qkv, spec, gathering)
-    last = block_trace.trace(block, x, delta, spec, ops, places, rows)
+    last = block_trace.trace(block, x, delta, spec, ops, places, rows, bias=places.bias_of(-1))
     # these have passed a LayerNorm already, and pass the last block's too; its own input passes one
     twice = enter_block(block, torch.cat(entered), None, spec, ops)[1]
     early = project(twice, prepared.rows(block, "v"), spec, "v")["v"]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.functional.attention import Projections
+from fastloc.functional.attention import Projections, rows_of
 from fastloc.functional.methods.row_blocks import by_rows
 from fastloc.functional.output import Grid
 from fastloc.functional.vjp import upcast
@@ -55,14 +55,23 @@ def attended(qkv: Projections, most: int | None) -> Tensor:
 
     Both are means over heads of one block's attention; the class token's row is multiplied by 1.5. Patches tied for rank ten all count.
 
-    qkv: [B, N, K, H, d], with queries and keys; the class token is the first.
+    qkv: [B, N, K, H, d], with queries and keys, and the block's bias where the tower has one; the class token is the first.
     most: the most logits in memory at a time; None for all.
     """
     q, k = upcast(qkv["q"]) * qkv.packed.shape[-1] ** -0.5, upcast(qkv["k"])
     own, keys, queries = (q * k).sum(-1).transpose(1, 2), k.permute(0, 2, 3, 1), q.transpose(1, 2)
     each = q.shape[0] * q.shape[1] * q.shape[2]
-    sums = by_rows(q.shape[1], each, most, lambda rows: (queries[:, :, rows] @ keys).logsumexp(-1).transpose(1, 2)).transpose(1, 2)
-    first = torch.softmax(queries[:, :, :1] @ keys, -1)
+    wide = None if qkv.bias is None else upcast(qkv.bias)
+    if wide is not None:
+        own = own + wide.diagonal(dim1=-2, dim2=-1)
+
+    def logits(rows: slice) -> Tensor:
+        products: Tensor = queries[:, :, rows] @ keys
+        bias = rows_of(wide, rows)
+        return products if bias is None else products + bias
+
+    sums = by_rows(q.shape[1], each, most, lambda rows: logits(rows).logsumexp(-1).transpose(1, 2)).transpose(1, 2)
+    first = torch.softmax(logits(slice(1)), -1)
     of_class = STRENGTH * first[:, :, 0, qkv.prefix :].mean(1)
     of_self = (own - sums).exp()[:, :, qkv.prefix :].mean(1)
     salient = of_class > of_self

@@ -2,7 +2,7 @@
 
 A small S [B, H, N, N] is kept as it is. For a larger one the blocks' queries and keys are kept in its place, and the S of one head at a
 time is made from them. Where even that is too large, a block of its rows at a time is made, again in every pass over it. Memory then
-grows with N, and time with the passes.
+grows with N, and time with the passes. A tower's biases of relative positions, [H, N, N] a block, are in memory in any case.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -11,12 +11,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fastloc.functional.attention import Attend, Temperature
+from fastloc.functional.attention import Attend, Temperature, rows_of
 from fastloc.functional.block_trace import parts
 from fastloc.functional.vjp import upcast
 
 # the numbers of a map that a CPU processes at a time: 4 MB of float32, which its caches hold
 CACHE = 1 << 20
+# keys and queries, which include the logits' scale, and the bias of the logits, each [b, h, N, …]
+_Sides = tuple[Tensor, Tensor, Tensor | None]
 # pictures that are processed at a time, and for each group the heads
 Groups = list[tuple[slice, list[slice]]]
 
@@ -58,15 +60,16 @@ class Kept:
 
 
 class Recomputed:
-    """S recomputed in every pass from each block's keys and queries, which include the logits' scale: [b, h, N, d] each."""
+    """S recomputed in every pass from each block's queries and keys, [b, h, N, d] each, and its bias [1, h, N, N] or None."""
 
     kept = False
 
-    def __init__(self, blocks: list[tuple[Tensor, Tensor]], most: int | None) -> None:
+    def __init__(self, blocks: list[_Sides], most: int | None) -> None:
         self.blocks, self.most = blocks, most
         # the log-sum-exp of each row of each block's map
         self.normalisers = [
-            torch.cat([torch.logsumexp(q[:, :, part] @ k.mT, -1) for part in self._parts(0)], -1) for q, k in blocks
+            torch.cat([torch.logsumexp(_logits(q[:, :, part], k, rows_of(bias, part)), -1) for part in self._parts(0)], -1)
+            for q, k, bias in blocks
         ]
 
     def rows(self) -> Iterator[Tensor]:
@@ -76,11 +79,17 @@ class Recomputed:
     def both(self, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         for part in self._parts(first):
             pairs = zip(self.blocks, self.normalisers, strict=True)
-            yield part, self._along(part), total(torch.exp(k[:, :, part] @ q.mT - each[:, :, None]) for (q, k), each in pairs)
+            across = (
+                torch.exp(_logits(k[:, :, part], q, None if bias is None else rows_of(bias.mT, part)) - each[:, :, None])
+                for (q, k, bias), each in pairs
+            )
+            yield part, self._along(part), total(across)
 
     def _along(self, part: slice) -> Tensor:
         pairs = zip(self.blocks, self.normalisers, strict=True)
-        return total(torch.exp(q[:, :, part] @ k.mT - each[:, :, part, None]) for (q, k), each in pairs)
+        return total(
+            torch.exp(_logits(q[:, :, part], k, rows_of(bias, part)) - each[:, :, part, None]) for (q, k, bias), each in pairs
+        )
 
     def _parts(self, first: int) -> Iterator[slice]:
         batch, heads, tokens, _ = self.blocks[0][0].shape
@@ -101,19 +110,22 @@ class Summed:
         self.sums: list[list[Tensor]] = []
         self.queries: list[Tensor] = []
         self.keys: list[Tensor] = []
+        self.biases: list[Tensor | None] = []
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
-        """See `fastloc.functional.attention.Attend`; nothing is added to the logits."""
+        """See `fastloc.functional.attention.Attend`; a bias has the axes [1, H, N, N]."""
         batch, tokens, heads = q.shape[:3]
         self.groups = _groups(batch, heads, tokens, self._at_once(q))
         queries, keys = (upcast(q) * temperature).transpose(1, 2), upcast(k).transpose(1, 2)
+        wide = None if bias is None else upcast(bias)
         if self.most is not None and batch * heads * tokens**2 > self.most:
             self.queries.append(queries.contiguous())
             self.keys.append(keys.contiguous())
+            self.biases.append(wide)
             return self.how(q, k, v, temperature, bias)
         values, sums, seen = upcast(v).transpose(1, 2), [], []
         for i, (images, several) in enumerate(self.groups):
-            maps = [torch.softmax(queries[images, some] @ keys[images, some].transpose(2, 3), -1) for some in several]
+            maps = [torch.softmax(_logits(queries[images, some], keys[images, some], _of_heads(wide, some)), -1) for some in several]
             beside = [each @ values[images, some] for each, some in zip(maps, several, strict=True)]
             seen.append(joined(beside, 1).transpose(1, 2).flatten(2))
             sums.append([each + before for each, before in zip(maps, self.sums[i], strict=True)] if self.sums else maps)
@@ -126,12 +138,13 @@ class Summed:
             kept = self.sums[group][place]
             return Kept(kept, self._at_once(kept))
         images, some = self.groups[group][0], self.groups[group][1][place]
-        pairs = [(q[images, some], k[images, some]) for q, k in zip(self.queries, self.keys, strict=True)]
+        kept_sides = zip(self.queries, self.keys, self.biases, strict=True)
+        sides = [(q[images, some], k[images, some], _of_heads(bias, some)) for q, k, bias in kept_sides]
         most = self._at_once(self.queries[0])
         assert self.most is not None
-        if pairs[0][0].shape[2] ** 2 > self.most:
-            return Recomputed(pairs, most)
-        return Kept(total(torch.softmax(q @ k.mT, -1) for q, k in pairs), most)
+        if sides[0][0].shape[2] ** 2 > self.most:
+            return Recomputed(sides, most)
+        return Kept(total(torch.softmax(_logits(*each), -1) for each in sides), most)
 
     def _at_once(self, like: Tensor) -> int | None:
         return min(self.most, CACHE) if self.most is not None and like.device.type == "cpu" else self.most
@@ -167,6 +180,16 @@ def total(terms: Iterable[Tensor]) -> Tensor:
         whole = each if whole is None else whole + each
     assert whole is not None
     return whole
+
+
+def _logits(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    """Products of queries [b, h, R, d] with keys [b, h, N, d], and a bias [1, h, R, N] if there is one: [b, h, R, N]."""
+    logits = q @ k.mT
+    return logits if bias is None else logits + bias
+
+
+def _of_heads(bias: Tensor | None, heads: slice) -> Tensor | None:
+    return None if bias is None else bias[:, heads]
 
 
 def _groups(batch: int, heads: int, tokens: int, most: int | None) -> Groups:
