@@ -29,6 +29,7 @@ from fastloc.export.to_onnx import Options, export
 from fastloc.export.trt.build import EngineReport, Profiles, build
 from fastloc.recipes import RECIPES
 from fastloc.utils import hardware
+from fastloc.utils.atomic_write import write_text
 
 RECORDS = Path(__file__).parent / "records"
 RECORD, FAMILY_RECORD = RECORDS / "engines.json", RECORDS / "engine_families.json"
@@ -144,7 +145,7 @@ def main() -> int:
             print(line(row), flush=True)
     if chosen.record:
         written_to = FAMILY_RECORD if chosen.families else RECORD
-        written_to.write_text(written(found, ran, chosen.families), encoding="utf-8")
+        write_text(written_to, written(found, ran, chosen.families))
     return 1 if any("failed" in row for row in found) else 0
 
 

@@ -32,6 +32,7 @@ import torch
 from fastloc.kernels.launch import Build, recording
 from fastloc.kernels.table import OPS
 from fastloc.kernels.variants import CONSTANTS, VARIANTS, refusals, using
+from fastloc.utils.atomic_write import write_text
 from fastloc.utils.termination import end_with_parent
 
 RECORD = Path(__file__).parent / "records" / "kernel_builds.json"
@@ -216,7 +217,7 @@ def main() -> int:
     if chosen.check:
         problems += differences(rows, chosen.ops, chosen.head_widths, chosen.sm)
     else:
-        RECORD.write_text(written(rows), encoding="utf-8")
+        write_text(RECORD, written(rows))
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

@@ -18,6 +18,7 @@ if str(Path(__file__).resolve().parent) not in sys.path:
 from doc_tables.markdown_table import TableError
 from fastloc import Localizer
 from fastloc.errors import FastlocError
+from fastloc.utils.atomic_write import write_text
 from gallery_parts import blocks, record
 from gallery_parts.cards import cards
 from gallery_parts.live_loop import live_loop
@@ -57,7 +58,7 @@ def stale(check: bool) -> list[str]:
         if made != text and check:
             lines.append(f"{page.name} differs from the record: run `{record.COMMAND}`")
         elif made != text:
-            page.write_text(made, encoding="utf-8")
+            write_text(page, made)
     return lines
 
 

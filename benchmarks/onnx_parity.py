@@ -41,6 +41,7 @@ from fastloc.imaging import images  # noqa: E402
 from fastloc.imaging.geometry import fit  # noqa: E402
 from fastloc.imaging.preprocess import prepare  # noqa: E402
 from fastloc.recipes import Recipe  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 from gpu_parts import likeness, scenes  # noqa: E402
 from quality_parts.kept_rows import Incomplete, marked, together  # noqa: E402
 
@@ -145,7 +146,7 @@ def write(key: str, rows: list[Row], methods: list[str]) -> None:
     rows = together(RECORD, head, key, rows, methods)
     parts = {**{part: marked(before[part], before, head) for part in ("rows", "latency") if part in before}, key: rows}
     body = ",\n".join(f' "{part}": [\n' + ",\n".join("  " + json.dumps(row) for row in parts[part]) + "\n ]" for part in sorted(parts))
-    RECORD.write_text(json.dumps(head, indent=1)[:-2] + ",\n" + body + "\n}\n", encoding="utf-8")
+    write_text(RECORD, json.dumps(head, indent=1)[:-2] + ",\n" + body + "\n}\n")
 
 
 def _file(row: Recipe, case: Case) -> tuple[onnxruntime.InferenceSession, int]:

@@ -37,6 +37,7 @@ from fastloc.embedded import QUALITY
 from fastloc.engine.localizer import Localizer
 from fastloc.imaging import heatmaps
 from fastloc.recipes import RECIPES
+from fastloc.utils.atomic_write import write_text
 
 HERE = Path(__file__).parent
 # python -P leaves a script's folder out
@@ -165,7 +166,7 @@ def main() -> int:
         parser.error("a record must be of all scenes; leave --limit out")
     found = run(args.methods, args.limit, quiet=not sys.stderr.isatty())
     if args.record:
-        QUALITY.write_text(json.dumps(record(complete(found, parser)), indent=2) + "\n", encoding="utf-8")
+        write_text(QUALITY, json.dumps(record(complete(found, parser)), indent=2) + "\n")
     if args.json:
         print(json.dumps(found, indent=2))
     else:

@@ -10,6 +10,7 @@ import onnx
 from fastloc.errors import FastlocError, ModelError
 from fastloc.utils.atomic_write import replacing_files
 from fastloc.utils.schema import first_line
+from fastloc.utils.system import files
 
 __all__ = ["check", "check_target", "written"]
 
@@ -55,6 +56,7 @@ def check(path: Path) -> None:
 
 def _save(model: Any, path: Path) -> None:
     if sum(len(each.raw_data) for each in model.graph.initializer) < MOST:
-        onnx.save_model(model, str(path))
+        files.write_bytes(path, model.SerializeToString())
     else:
+        # the library writes weights beside it, in the folder of an unfinished file
         onnx.save_model(model, str(path), save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024)

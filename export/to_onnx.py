@@ -29,6 +29,7 @@ from fastloc.onnx_file.formats import INPUTS, spelling
 from fastloc.onnx_file.manifest import KEY, Input, Manifest, Model, Texts
 from fastloc.utils.atomic_write import replacing_files
 from fastloc.utils.distinct import distinct_rows
+from fastloc.utils.system import files
 
 if TYPE_CHECKING:
     # these imports need open_clip, and `trace` does not
@@ -106,7 +107,11 @@ def trace(parts: Parts) -> ir.Model:
 def save(model: ir.Model, path: Path) -> None:
     """Write the model, with its weights in `<name>.data` beside it if one file cannot hold them."""
     large = sum(each.const_value.nbytes for each in model.graph.initializers.values() if each.const_value is not None) > LARGEST
-    ir.save(model, path, external_data=f"{path.name}.data" if large else None)
+    if large:
+        # the library writes weights beside it, in the folder of an unfinished file
+        ir.save(model, path, external_data=f"{path.name}.data")
+    else:
+        files.write_bytes(path, ir.to_proto(model).SerializeToString())
 
 
 def _parts(localizer: Localizer, options: Options) -> Parts:

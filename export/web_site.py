@@ -6,7 +6,6 @@ in `web/` beside this one: plain modules, copied unchanged.
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from fastloc.export.to_onnx import export
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.text.prompts import checked
 from fastloc.utils.atomic_write import replacing_folder
+from fastloc.utils.system import files
 
 __all__ = ["RUNTIME", "find_runtime", "write_site"]
 
@@ -70,10 +70,10 @@ def write_site(localizer: Localizer, out: Path, *, ort: Path | None = None, text
         manifest = _model(localizer, part / "model.onnx")
         _vocabulary(localizer, names, part)
         for name in PAGE_FILES:
-            shutil.copyfile(PAGE / name, part / name)
-        (part / "ort").mkdir()
+            files.copy(PAGE / name, part / name)
+        files.make_folder(part / "ort")
         for name in RUNTIME_FILES:
-            shutil.copyfile(runtime / name, part / "ort" / name)
+            files.copy(runtime / name, part / "ort" / name)
         check = _check(localizer, manifest, names[:2])
         site = {"model": _facts(manifest), "runtime": version, "check": check, "colours": _colours(), **_samples(localizer, part)}
         _json(part / MARK, site)
@@ -130,7 +130,7 @@ def _model(localizer: Localizer, path: Path) -> Manifest:
 
 def _vocabulary(localizer: Localizer, names: list[str], folder: Path) -> None:
     embeddings = localizer.source.text(names, localizer.template).float().cpu().numpy()
-    (folder / "vocabulary.bin").write_bytes(embeddings.astype("<f4").tobytes())
+    files.write_bytes(folder / "vocabulary.bin", embeddings.astype("<f4").tobytes())
     listed = {"names": names, "template": localizer.template, "embed": embeddings.shape[1], "tower": localizer.source.text.digest}
     _json(folder / "vocabulary.json", listed)
 
@@ -154,10 +154,10 @@ def _samples(localizer: Localizer, folder: Path) -> dict[str, Any]:
     """The sample scenes, which only the embedded model knows."""
     if localizer.source.name != "embedded":
         return {"note": "", "samples": []}
-    (folder / "samples").mkdir()
+    files.make_folder(folder / "samples")
     listed = []
     for name, row in json.loads((SAMPLES / "samples.json").read_text(encoding="utf-8")).items():
-        shutil.copyfile(SAMPLES / row["file"], folder / "samples" / row["file"])
+        files.copy(SAMPLES / row["file"], folder / "samples" / row["file"])
         listed.append({"name": name, "file": f"samples/{row['file']}", "texts": row["texts"]})
     return {"note": NOTE, "samples": listed}
 
@@ -171,7 +171,7 @@ def _colours() -> str:
 
 
 def _json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    files.write_text(path, json.dumps(content, ensure_ascii=False))
 
 
 @contextmanager
@@ -184,4 +184,4 @@ def _folder(out: Path) -> Iterator[Path]:
         with replacing_folder(out) as part:
             yield part
     except OSError as error:
-        raise FastlocError(f"{out}: cannot be written ({error})") from error
+        raise FastlocError(f"{out}: cannot be written ({error.strerror or error})") from error

@@ -31,6 +31,7 @@ from torch import Tensor
 from fastloc.kernels import device as devices
 from fastloc.kernels.launch import poisoned
 from fastloc.kernels.table import OPS, Op
+from fastloc.utils.atomic_write import write_text
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 NO_BFLOAT16 = "Triton's interpreter multiplies bfloat16 bit patterns in tl.dot and truncates what it stores: judged on a GPU only"
@@ -302,7 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{len(verdicts) - bad - skipped} good, {bad} bad, {skipped} skipped on {_named(device)}")
     if chosen.json:
         record = {"device": _named(device), "torch": torch.__version__, "verdicts": [asdict(each) for each in verdicts]}
-        chosen.json.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(chosen.json, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     return 1 if bad else 0
 
 

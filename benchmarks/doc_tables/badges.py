@@ -6,6 +6,7 @@ from xml.sax.saxutils import escape
 
 from fastloc import __version__
 from fastloc.recipes import RECIPES
+from fastloc.utils.atomic_write import write_text
 
 __all__ = ["FOLDER", "badges_table", "missing_badges"]
 
@@ -52,7 +53,7 @@ def missing_badges(draw: bool) -> list[str]:
     if draw:
         FOLDER.mkdir(exist_ok=True)
         for path, content in made.items():
-            path.write_text(content, encoding="utf-8")
+            write_text(path, content)
     there = {path: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.svg")}
     odd = sorted(path for path in {*made, *there} if made.get(path) != there.get(path))
     return [f"docs/assets/badges/{path.name} must state the facts of the project: run `python benchmarks/docs.py`" for path in odd]

@@ -15,6 +15,7 @@ from typing import Any
 
 from fastloc.embedded import EVIDENCE, QUALITY
 from fastloc.recipes import RECIPES
+from fastloc.utils.atomic_write import write_text
 
 HERE = Path(__file__).resolve().parents[1]
 RECORDS = HERE / "records"
@@ -109,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     made = json.dumps(kinds(), indent=1) + "\n"
     if args.check:
         return int(EVIDENCE.read_text(encoding="utf-8") != made)
-    EVIDENCE.write_text(made, encoding="utf-8")
+    write_text(EVIDENCE, made)
     return 0
 
 

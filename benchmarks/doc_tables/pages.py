@@ -13,6 +13,7 @@ from doc_tables import badges, bench, examples, families, newer_rows, protocols,
 from doc_tables.markdown_table import TableError
 from doc_tables.page import BLOCK
 from fastloc.errors import FastlocError
+from fastloc.utils.atomic_write import write_text
 from gallery_parts import blocks
 from quality_parts import readouts_tables, refinements, search_tables, temperature_tables
 
@@ -75,7 +76,7 @@ def main() -> int:
     for page, text in texts.items():
         made, wrong = current(page, text)
         if not check and made != text:
-            page.write_text(made, encoding="utf-8")
+            write_text(page, made)
             # what is still wrong after writing could not be made
             _, wrong = current(page, made)
         lines += [f"{tables.shown(page)}, {line}" for line in wrong]

@@ -22,6 +22,7 @@ from embedded_model.emoji_scenes.captions import ARTICLES, JOINS, LISTS  # noqa:
 from embedded_model.emoji_scenes.concepts import names  # noqa: E402
 from embedded_model.train import TEMPLATES  # noqa: E402
 from fastloc.embedded import CONFIG, MODEL  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 
 RECORD = HERE / "records" / "embedded_training.json"
 
@@ -43,7 +44,7 @@ def pack(run: Path) -> int:
     save_file(tensors, target, metadata={"format": "pt"})
     content = json.loads(CONFIG.read_text(encoding="utf-8"))
     content.setdefault("fastloc", {}).update(names=names(), words=known_words())
-    CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(CONFIG, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     if (run / "record.json").exists():
         RECORD.parent.mkdir(exist_ok=True)
         shutil.copy(run / "record.json", RECORD)

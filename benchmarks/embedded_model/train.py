@@ -32,6 +32,7 @@ from embedded_model.emoji_scenes.compose import compose  # noqa: E402
 from embedded_model.emoji_scenes.concepts import concepts, names  # noqa: E402
 from embedded_model.towers import TOWERS, Tower, build, config, embedded_text, set_drop  # noqa: E402
 from fastloc.text.templates import sentences  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 
 TEMPLATES = sentences("surgery85")
 # patches are dropped until this share of the run, which halves the cost of a step
@@ -167,7 +168,7 @@ def train(args: argparse.Namespace) -> None:
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
         "torch": torch.__version__, "open_clip": open_clip.__version__,
     }
-    (args.out / "record.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(args.out / "record.json", json.dumps(record, indent=2) + "\n")
 
 
 def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:

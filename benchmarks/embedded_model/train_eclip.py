@@ -41,6 +41,7 @@ from fastloc.eclip.settings import Settings  # noqa: E402
 from fastloc.eclip.steps import State, take  # noqa: E402
 from fastloc.eclip.trainer import PROJECTIONS, Running, train  # noqa: E402
 from fastloc.engine.localizer import Localizer  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 from gpu_parts import scenes as kept_scenes  # noqa: E402
 from quality import measure  # noqa: E402
 
@@ -187,7 +188,7 @@ def main() -> None:
 
 
 def write(record: dict[str, Any]) -> None:
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_text(RECORD, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

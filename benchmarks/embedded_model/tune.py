@@ -25,6 +25,7 @@ from embedded_model.emoji_scenes.concepts import concepts  # noqa: E402
 from embedded_model.make_scenes import TUNING_SEED, drawn  # noqa: E402
 from fastloc.embedded import CONFIG  # noqa: E402
 from fastloc.engine.localizer import Localizer  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 from quality import Scene, measure  # noqa: E402
 
 RECORD = HERE / "records" / "embedded_tuning.json"
@@ -64,9 +65,9 @@ def main() -> None:
         content = json.loads(CONFIG.read_text(encoding="utf-8"))
         best = {method: rows[0]["changes"] for method, rows in found.items()}
         content["fastloc"]["recommended"] = {"size": SIZE, "fit": FIT, "recipes": best}
-        CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(CONFIG, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         RECORD.parent.mkdir(exist_ok=True)
-        RECORD.write_text(json.dumps({"seed": TUNING_SEED, "scenes": args.scenes, "methods": found}, indent=1) + "\n", encoding="utf-8")
+        write_text(RECORD, json.dumps({"seed": TUNING_SEED, "scenes": args.scenes, "methods": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ if str(HERE) not in sys.path:
 
 import fastloc  # noqa: E402
 from fastloc.engine.localizer import Localizer  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 from gpu_parts.scenes import Scene, quality_set  # noqa: E402
 from quality import _judge  # noqa: E402
 from quality_parts.temperature import Real  # noqa: E402
@@ -140,7 +141,7 @@ def main() -> int:
     Console().print(drawn)
     if args.record:
         about = {"fastloc": fastloc.__version__, "torch": torch.__version__, "machine": platform.machine()}
-        RECORD.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        write_text(RECORD, json.dumps({**about, "rows": rows}, indent=1) + "\n")
     return 0
 
 

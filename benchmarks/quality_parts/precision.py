@@ -23,6 +23,7 @@ if str(HERE) not in sys.path:
 import torch  # noqa: E402
 
 import fastloc  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 from gpu_parts import scenes  # noqa: E402
 from quality_parts.kept_rows import Incomplete, together  # noqa: E402
 
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         except Incomplete as error:
             parser.error(str(error))
         lines = ",\n".join("  " + json.dumps(row) for row in rounded)
-        RECORD.write_text(json.dumps(head, indent=1)[:-2] + ',\n "rows": [\n' + lines + "\n ]\n}\n", encoding="utf-8")
+        write_text(RECORD, json.dumps(head, indent=1)[:-2] + ',\n "rows": [\n' + lines + "\n ]\n}\n")
     print("\n".join(scenes.table(rows)))
     return 0
 

@@ -43,6 +43,7 @@ from fastloc.engine.localizer import Localizer  # noqa: E402
 from fastloc.functional import readout, vit  # noqa: E402
 from fastloc.recipes import RECIPES, recipe  # noqa: E402
 from fastloc.recipes.presence import Calibration, presence  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 from fastloc.video.temporal import BACKGROUND  # noqa: E402
 from gpu_parts import scenes  # noqa: E402
 
@@ -69,11 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
     if args.record:
         lines = ",\n".join("  " + json.dumps(row) for row in found["methods"])
         head = {key: value for key, value in found.items() if key != "methods"}
-        RECORD.write_text(json.dumps(head, indent=1)[:-2] + ',\n "methods": [\n' + lines + "\n ]\n}\n", encoding="utf-8")
+        write_text(RECORD, json.dumps(head, indent=1)[:-2] + ',\n "methods": [\n' + lines + "\n ]\n}\n")
     if args.calibrate:
         content = json.loads(CONFIG.read_text(encoding="utf-8"))
         content["fastloc"]["presence"] = found["calibrations"]
-        CONFIG.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(CONFIG, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return 0
 
 

@@ -40,6 +40,7 @@ from fastloc.engine.localizer import Localizer  # noqa: E402
 from fastloc.errors import FastlocError  # noqa: E402
 from fastloc.functional.folding import letters  # noqa: E402
 from fastloc.recipes import RECIPES, Recipe  # noqa: E402
+from fastloc.utils.atomic_write import write_text, write_whole  # noqa: E402
 from gpu_parts.scenes import Scene, names, quality_set  # noqa: E402
 from quality import MEASURES, auc, judged  # noqa: E402
 
@@ -110,7 +111,7 @@ def measured(model: Localizer, asked: list[str], scenes: tuple[Scene, ...], kept
                 refused.append({"method": option.method, "reason": str(error)})
                 continue
             if kept is not None:
-                np.savez(kept, **done)
+                write_whole(kept, lambda file: np.savez(file, **done))
         found[option] = done[option.key]
         line = " ".join(f"{name} {value:.3f}" for name, value in zip(MEASURES, found[option].mean(0), strict=True))
         print(f"{option.key:44} {line}", file=sys.stderr, flush=True)
@@ -219,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
         before = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
         towers = {**before.get("towers", {}), args.folder.name: tower}
         head = {"scenes": len(scenes), "questions": sum(len(scene.things) for scene in scenes), "resamples": RESAMPLES, "works": WORKS}
-        RECORD.write_text(json.dumps({**head, "towers": towers}, indent=1) + "\n", encoding="utf-8")
+        write_text(RECORD, json.dumps({**head, "towers": towers}, indent=1) + "\n")
     else:
         print(json.dumps(tower, indent=1))
     return 0

@@ -31,6 +31,7 @@ from doc_tables.markdown_table import markdown  # noqa: E402
 from doc_tables.page import BLOCK  # noqa: E402
 from fastloc.engine.localizer import Localizer  # noqa: E402
 from fastloc.recipes import RECIPES  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 from gpu_parts.scenes import Scene, names, quality_set  # noqa: E402
 from quality import MEASURES, _judge  # noqa: E402
 from quality_parts.readouts import RESAMPLES, Bootstrap, _commit  # noqa: E402
@@ -132,8 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
         "machine": platform.machine(), "rows": rows,
     }  # fmt: skip
     if args.record:
-        RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), record), encoding="utf-8")
+        write_text(RECORD, json.dumps(record, indent=1) + "\n")
+        write_text(PAGE, filled(PAGE.read_text(encoding="utf-8"), record))
     print(table(record))
     return 0
 

@@ -35,6 +35,7 @@ from fastloc.errors import RecipeError  # noqa: E402
 from fastloc.recipes import recipe  # noqa: E402
 from fastloc.recipes.schema import Table  # noqa: E402
 from fastloc.recipes.temperatures import Temperatures  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 from gpu_parts.scenes import Scene, quality_set  # noqa: E402
 from quality_parts.readouts import Array, Bootstrap  # noqa: E402
 from quality_parts.temperature import Embedded, Real, answers  # noqa: E402
@@ -182,7 +183,7 @@ def save(record: Row, path: Path = RECORD) -> None:
     for key, value in record.items():
         rows = ",\n".join(f"    {json.dumps(row)}" for row in value) if isinstance(value, list) else ""
         parts.append(f'  "{key}": ' + (f"[\n{rows}\n  ]" if isinstance(value, list) else json.dumps(value)))
-    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+    write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def _behind(step: Row) -> Choice:

@@ -37,6 +37,7 @@ from fastloc.engine.calibration import at_hand, solved  # noqa: E402
 from fastloc.engine.localizer import Localizer  # noqa: E402
 from fastloc.imaging import heatmaps, images  # noqa: E402
 from fastloc.recipes import recipe  # noqa: E402
+from fastloc.utils.atomic_write import write_text  # noqa: E402
 from gpu_parts.scenes import Scene, quality_set  # noqa: E402
 from quality_parts.temperature_rows import DEFAULT, PUBLISHED, Row, rows  # noqa: E402
 
@@ -245,7 +246,7 @@ def main() -> int:
             scores = measured(judged, tables, row)
             record["rows"].append({**row_fields, **scores})
             record |= facts(judged, name, record)
-            RECORD.write_text(_lines(record), encoding="utf-8")
+            write_text(RECORD, _lines(record))
             err.print(f"{name} {row.sweep}: {row.label} {scores}")
     return 0
 

@@ -30,6 +30,7 @@ if str(HERE) not in sys.path:
 
 from embedded_model.emoji_scenes.concepts import concepts  # noqa: E402
 from embedded_model.make_scenes import drawn  # noqa: E402
+from fastloc.utils.system.lines import append  # noqa: E402
 from gpu_parts.scenes import Scene  # noqa: E402
 from quality_parts.grids_pass import Model, Row, encoded, lengths, peaks, scores, shares, similarity  # noqa: E402
 from quality_parts.readouts import Bootstrap  # noqa: E402
@@ -97,26 +98,26 @@ def sets(real: Path | None, others: Path | None) -> dict[str, tuple[Embedded | R
 def measure(model: Model, rows: list[str], lines: Path) -> None:
     """Write a line for every picture and row that has none."""
     done = {(each["picture"], each["row"]) for each in _lines(lines)}
-    with lines.open("a", encoding="utf-8") as file:
-        for i, scene in enumerate(model.scenes):
-            paths: dict[tuple[str, bool], Any] = {}
-            for label in rows:
-                if (i, label) in done:
-                    continue
-                row = ROWS[label]
-                pixels, geometry = model.pixels(scene.picture)
-                key = row.position, row.logarithm
-                if key not in paths:
-                    paths[key] = encoded(model.weights, pixels, *key)
-                kept, grid = paths[key]
-                found = similarity(model, row, kept, grid, model.texts[[model.names.index(thing) for thing in scene.things]])
-                answers = scores(found, grid, geometry, scene, model.step), peaks(found, grid, lengths(kept, model.weights.spec.prefix))
-                file.write(json.dumps({"picture": i, "row": label, "scores": answers[0], "peaks": answers[1]}) + "\n")
-                file.flush()
+    for i, scene in enumerate(model.scenes):
+        paths: dict[tuple[str, bool], Any] = {}
+        for label in rows:
+            if (i, label) in done:
+                continue
+            row = ROWS[label]
+            pixels, geometry = model.pixels(scene.picture)
+            key = row.position, row.logarithm
+            if key not in paths:
+                paths[key] = encoded(model.weights, pixels, *key)
+            kept, grid = paths[key]
+            found = similarity(model, row, kept, grid, model.texts[[model.names.index(thing) for thing in scene.things]])
+            answers = scores(found, grid, geometry, scene, model.step), peaks(found, grid, lengths(kept, model.weights.spec.prefix))
+            line = {"picture": i, "row": label, "scores": answers[0], "peaks": answers[1]}
+            append(lines, (json.dumps(line) + "\n").encode())
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    # a killed run may have begun one more
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()] if path.exists() else []
 
 
 def summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

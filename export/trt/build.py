@@ -31,6 +31,7 @@ from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime import engine_cache
 from fastloc.utils.atomic_write import create, destination, is_stream, part_of
 from fastloc.utils.hardware import Gpu, cuda_gpu
+from fastloc.utils.system import files, remains
 
 __all__ = ["EngineReport", "Profiles", "Progress", "build"]
 
@@ -84,15 +85,19 @@ def build(
     """
     job, known = _job(Path(model), out, runtime, sm, profiles, timing_cache, workspace, optimization_level, tf32)
     target, part = known.target, Path(job["part"])
+    held: int | None = None
     try:
-        _claim(part, target)
+        held = _claim(part, target)
         start = time.monotonic()
         built = _run(job, known, progress or (lambda _: None))
         report = _report(job, known, built, time.monotonic() - start)
         _check_precision(report)
         engine_file.publish(part, target, report)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            files.remove(part)
+        if held is not None:
+            os.close(held)
     return report
 
 
@@ -185,10 +190,12 @@ def _writable(target: Path) -> Path:
         raise ModelError(f"{target} cannot be written ({error.strerror or error})") from None
 
 
-def _claim(part: Path, target: Path) -> None:
-    """Open the engine's file before the build, so that an unwritable path does not cost minutes."""
+def _claim(part: Path, target: Path) -> int | None:
+    """Make the engine's file before the build, so that an unwritable path does not cost minutes. Returns the descriptor that locks it, and
+    removes the files of builds that were killed."""
     try:
-        os.close(create(part))
+        remains.clean(destination(target))
+        return remains.held(part, lambda: create(part))
     except OSError as error:
         raise ModelError(f"{target} cannot be written ({error.strerror or error})") from None
 

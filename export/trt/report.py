@@ -19,6 +19,7 @@ from fastloc.errors import ModelError
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.utils.atomic_write import destination, replacing
 from fastloc.utils.schema import count, decode, one_line, read_file
+from fastloc.utils.system import files
 
 __all__ = ["FORMAT", "EngineReport", "IoTensor", "beside", "digest", "publish", "read"]
 
@@ -109,8 +110,9 @@ def publish(part: Path, engine: Path, report: EngineReport) -> None:
     known = beside(engine)
     try:
         with replacing(known) as trial:
-            trial.write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            part.replace(destination(engine))
+            files.write_text(trial, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
+            files.sync_file(part)
+            files.rename(part, destination(engine))
     except OSError as error:
         raise ModelError(f"{engine} cannot be written ({error.strerror or error})") from None
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastloc.errors import FastlocError
 from fastloc.utils.schema import plain, read_file
+from fastloc.utils.system import files, lines
 
 Row = dict[str, Any]
 SUFFIX = ".jsonl"
@@ -143,11 +144,13 @@ class Log:
         self.rows: list[Row] = []
 
     def add(self, row: Mapping[str, Any]) -> Row:
-        """Append a row. Raises FastlocError for a row that `checked` refuses, OSError where it cannot be written."""
+        """Append a row. Raises FastlocError for a row that `checked` refuses, and where it cannot be written."""
         one = checked(row)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(one, ensure_ascii=False) + "\n")
+        try:
+            files.make_folder(self.file.parent, parents=True, exist_ok=True)
+            lines.append(self.file, (json.dumps(one, ensure_ascii=False) + "\n").encode())
+        except OSError as error:
+            raise FastlocError(f"{self.file}: cannot be written ({error.strerror or error})") from error
         self.rows.append(one)
         return one
 
@@ -159,21 +162,25 @@ def read(path: Path) -> list[Row]:
         FastlocError: there is none, or a line is not a row.
     """
     # a name that no file system takes is neither
-    files = [path] if os.path.isfile(path) else sorted(path.rglob(f"*{SUFFIX}")) if os.path.isdir(path) else []
-    if not files:
+    there = [path] if os.path.isfile(path) else sorted(path.rglob(f"*{SUFFIX}")) if os.path.isdir(path) else []
+    if not there:
         what = "holds no records" if os.path.isdir(path) else "does not exist"
         raise FastlocError(
             f"records must be a {SUFFIX} file or a folder of them, got {str(path)!r}, which {what}; `python -m fastloc.bench` writes them"
         )
-    return sorted((row for file in files for row in _lines(file)), key=lambda row: str(row["run"]))
+    return sorted((row for file in there for row in _lines(file)), key=lambda row: str(row["run"]))
 
 
 def _lines(file: Path) -> Iterator[Row]:
     content = read_file(file, f"record {str(file)!r}", RECORD_BYTES, FastlocError)
-    for number, line in enumerate(content.splitlines(), 1):
+    found = content.splitlines()
+    for number, line in enumerate(found, 1):
         try:
             yield checked(plain(line, "it is not JSON", error=FastlocError))
         except FastlocError as error:
+            # a killed process had begun the last one
+            if number == len(found) > 1 and not content.endswith(b"\n"):
+                return
             raise FastlocError(f"{str(file)!r}, line {number}, is not a record: {error}") from error
 
 

@@ -34,8 +34,9 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import logging as hub_logging
 
 from fastloc.checkpoints.hub_repository import Repository
-from fastloc.errors import ModelError
-from fastloc.utils.atomic_write import no_follow
+from fastloc.errors import FastlocError, ModelError
+from fastloc.utils.atomic_write import no_follow, write_text
+from fastloc.utils.system import files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -79,11 +80,11 @@ def _note_absence(repository: Repository, name: str, error: EntryNotFoundError) 
     if commit is None or not _GIT.fullmatch(commit):
         return
     folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository.name, repo_type="model"))
-    with suppress(OSError):
+    with suppress(OSError, FastlocError):
         for path, text in ((folder / ".no_exist" / commit / name, ""), (folder / "refs" / repository.revision, commit)):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(path.parent, parents=True, exist_ok=True)
             if text != repository.revision and not path.exists():
-                path.write_text(text, encoding="utf-8")
+                write_text(path, text)
 
 
 def cached(repository: Repository, names: Sequence[str]) -> Path | None:
@@ -104,8 +105,8 @@ def _download(repository: Repository, name: str) -> Path:
     lock = Path(constants.HF_HUB_CACHE, ".locks", blobs.parent.name, f"{about.etag}.lock")
     blob = blobs / about.etag
     try:
-        blobs.mkdir(parents=True, exist_ok=True)
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(blobs, parents=True, exist_ok=True)
+        files.make_folder(lock.parent, parents=True, exist_ok=True)
         with _utils.WeakFileLock(lock):
             if not blob.exists():
                 _complete(repository, name, blob, about)
@@ -113,7 +114,7 @@ def _download(repository: Repository, name: str) -> Path:
         path = Path(hf_hub_download(repository.name, name, revision=repository.revision))
         if not path.is_symlink():
             # without links the cache makes a copy
-            blob.unlink(missing_ok=True)
+            files.remove(blob)
     except ModelError:
         raise
     except Exception as error:
@@ -157,10 +158,10 @@ def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetada
     partial = blob.with_name(f"{blob.name}.incomplete")
     if partial.is_symlink():
         # no download leaves such a file
-        partial.unlink()
+        files.remove(partial)
     have = partial.stat().st_size if partial.exists() else 0
     if about.size is not None and have > about.size:
-        partial.unlink()
+        files.remove(partial)
         have = 0
     free = shutil.disk_usage(blob.parent).free
     if about.size is not None and free < about.size - have:
@@ -170,7 +171,7 @@ def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetada
     headers["Accept-Encoding"] = "identity"
     url = hf_hub_url(repository.name, name, revision=about.commit_hash)
     try:
-        with open(partial, "ab", opener=no_follow) as file:
+        with files.opened(partial, "ab", opener=no_follow) as file:
             http_get(url, file, resume_size=have, headers=headers, expected_size=about.size, displayed_filename=name)
     except HfHubHTTPError:
         raise
@@ -184,9 +185,11 @@ def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetada
         ) from error
     kind = "sha256" if _SHA256.fullmatch(blob.name) else "sha1" if _GIT.fullmatch(blob.name) else None
     if kind is not None and _digest(partial, kind) != blob.name:
-        partial.unlink()
+        files.remove(partial)
         raise _failed(repository, f"{name} came damaged (its {kind} is not the hub's) and is deleted; try again")
-    partial.replace(blob)
+    # its digest is not looked at again
+    files.sync_file(partial)
+    files.rename(partial, blob)
 
 
 def _digest(path: Path, kind: str) -> str:

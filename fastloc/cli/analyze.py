@@ -106,6 +106,7 @@ def _write(folder: Path, tables: dict[str, Rows], model: str) -> list[Path]:
     """Write a CSV file for each table, and a plot where matplotlib is installed; all are made before the first is written."""
     from fastloc.analysis.tables import COLUMNS
     from fastloc.utils.atomic_write import write_whole
+    from fastloc.utils.system import files
 
     contents = {f"{name}.csv": _csv(COLUMNS[name], rows) for name, rows in tables.items()}
     try:
@@ -116,7 +117,7 @@ def _write(folder: Path, tables: dict[str, Rows], model: str) -> list[Path]:
         if error.name != "matplotlib":
             raise
         print('fastloc: note: without matplotlib there are no plots: pip install "fastloc[bench]"', file=sys.stderr)
-    folder.mkdir(exist_ok=True)
+    files.make_folder(folder, exist_ok=True)
     return [write_whole(folder / name, lambda file, content=content: file.write(content)) for name, content in contents.items()]  # type: ignore[misc]
 
 

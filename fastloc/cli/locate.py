@@ -31,6 +31,7 @@ from fastloc.imaging.picture_files import is_address
 from fastloc.results.batch_choice import AUTO, SAMPLE, BatchChoice, choose_batch, fixed_batch
 from fastloc.utils import console
 from fastloc.utils.argument_types import count_or_auto
+from fastloc.utils.system import files as system_files
 from fastloc.utils.terminal import say
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _answer(result: "Result", job: Job, args: argparse.Namespace) -> dict[str, A
     if args.refine:
         result = result.refined(args.refine)
     for path in job.files:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        system_files.make_folder(path.parent, parents=True, exist_ok=True)
     if job.overlay:
         result.save(job.overlay)
     if job.npz:

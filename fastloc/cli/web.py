@@ -1,9 +1,11 @@
 """`fastloc web`: a model as a page that runs in the browser, written to a folder and, with --serve, served to this machine alone."""
 
 import argparse
+import errno
 import functools
 import os
 import threading
+import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ PORT = 8000
 HOST = "127.0.0.1"
 # connections at a time, each with a thread, and seconds that one may say nothing
 CONNECTIONS, SILENCE = 32, 10.0
+# seconds of rest where no connection can be accepted
+REST = 0.5
 # with these a browser lets the page use threads
 ISOLATION = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 
@@ -106,11 +110,25 @@ class Server(ThreadingHTTPServer):
         self._places = threading.BoundedSemaphore(CONNECTIONS)
         super().__init__(*args, **more)
 
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError as error:
+            # the connection waits until there is a descriptor, and would be asked for again at once
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(REST)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            # the thread that gives the place back did not start
+            self._places.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:

@@ -35,7 +35,7 @@ def write(path: Path, state: State, belongs: dict[str, str]) -> None:
         tensors |= {f"{name}.{moment}": tensor for moment, tensor in state.optimizer.state.get(parameter, {}).items()}
     content = {"format": FORMAT, "version": __version__, "step": state.step, "settings": asdict(state.settings), **belongs}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_whole(path, lambda file: file.write(save(plain, {KEY: json.dumps(content)})))
+    write_whole(path, lambda file: file.write(save(plain, {KEY: json.dumps(content)})), sync=True)
 
 
 def resume(path: Path, state: State, belongs: dict[str, str]) -> None:

@@ -19,10 +19,22 @@ from fastloc.errors import FastlocError, ImageError
 from fastloc.functional.position_embedding import relative_biases
 from fastloc.functional.vit import forward
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.utils.system import files
 
 # pictures or captions encoded at a time
 PICTURES, TEXTS = 16, 256
 Halves = np.ndarray[Any, np.dtype[np.float16]]
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> Halves:
+    """A new file of this many float16, in memory as it is needed. Raises FastlocError where the disk has no room for all of them."""
+    size = 2 * int(np.prod(shape))
+    try:
+        with files.opened(file, "w+b") as made:
+            files.reserve_all(made, size)
+        return np.memmap(file, np.float16, "r+", shape=shape)
+    except OSError as error:
+        raise FastlocError(f"{file}: {size:,} bytes cannot be kept there ({error.strerror or error}); use another --cache") from error
 
 
 class Kept:
@@ -43,7 +55,7 @@ class Kept:
         self.compute = compute
         self.kept = min(count, room // (2 * int(np.prod(shape))))
         whole = (self.kept, *shape)
-        self.rows: Halves = np.empty(whole, np.float16) if file is None or not self.kept else np.memmap(file, np.float16, "w+", shape=whole)
+        self.rows: Halves = np.empty(whole, np.float16) if file is None or not self.kept else _mapped(file, whole)
 
     def fill(self, step: int) -> Iterator[int]:
         """Compute the cached rows; yields the number of rows so far."""

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from fastloc.eclip.steps import CurveRow, State, take
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError
 from fastloc.utils.atomic_write import write_whole
+from fastloc.utils.system import files
 
 PROJECTIONS, CACHE, LEFT = "projections.safetensors", "features.f16", "left_out.csv"
 # (the current phase, steps done, steps in total, the last step's row)
@@ -84,7 +85,7 @@ def _refuse(localizer: Localizer, out: Path, settings: Settings, running: Runnin
     if not running.resume and (out / checkpoint.NAME).exists():
         raise FastlocError(f"{out} holds a checkpoint: go on with --resume, or begin in another folder")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        files.make_folder(out, parents=True, exist_ok=True)
     except OSError as error:
         raise FastlocError(f"{out}: no folder can be made there ({error})") from error
 
@@ -97,7 +98,8 @@ def _room(out: Path, running: Running) -> Iterator[Path | None]:
         yield file
     finally:
         if file is not None:
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                files.remove(file)
 
 
 def _save(out: Path, state: State, rows: list[CurveRow], belongs: dict[str, str]) -> None:

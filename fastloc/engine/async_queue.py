@@ -24,6 +24,7 @@ from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
 from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.utils.openmp import release_idle_threads
+from fastloc.utils.system.panics import contained
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -109,7 +110,7 @@ class AsyncQueue:
         if self.worker is None:
             self.worker = ThreadPoolExecutor(1, thread_name_prefix="fastloc")
             release_idle_threads()
-        future: Future[Result] = self.worker.submit(lambda: localizer.locate([picture], prompts, [name])[0])
+        future: Future[Result] = self.worker.submit(contained, lambda: localizer.locate([picture], prompts, [name])[0])
         return Handle(future.done, future.result)
 
     def _on_gpu(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:

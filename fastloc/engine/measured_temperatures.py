@@ -14,6 +14,7 @@ from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError
 from fastloc.recipes import Recipe
 from fastloc.recipes.measured import OfModel
 from fastloc.recipes.temperatures import Temperatures
+from fastloc.utils.system import files
 from fastloc.utils.user_cache import user_cache
 
 # stands in place of a file's name: do not measure a model that comes without a table
@@ -87,7 +88,7 @@ def _measured(file: Path, model: str, row: Recipe, measure: Measure) -> Temperat
     found = measure(row)
     seconds = time.perf_counter() - begun
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(file.parent, parents=True, exist_ok=True)
         found.save(file)
         kept = f"kept in {file}"
     except (OSError, FastlocError) as error:

@@ -31,6 +31,7 @@ from fastloc.live.protocol import read_frame
 from fastloc.live.scheduler import Engine
 from fastloc.live.session import Session
 from fastloc.live.settings import Settings
+from fastloc.utils.system.panics import contained
 from fastloc.web_server.fault_log import FaultLog
 from fastloc.web_server.rate import Rate
 from fastloc.web_server.security import Guard, Rules
@@ -111,7 +112,7 @@ class Live:
         self._sessions[session.number] = session
         try:
             # each has a memory of its own
-            session.setup = await asyncio.get_running_loop().run_in_executor(self._aside, self.methods.setup, self.settings)
+            session.setup = await asyncio.get_running_loop().run_in_executor(self._aside, contained, self.methods.setup, self.settings)
             self.engine.add(session)
             outbox.say(type="welcome", **self._welcome(session))
             session.tell(session.setup)
@@ -202,7 +203,7 @@ class Live:
         """Apply a change of settings on the texts' thread, whose errors no caller sees."""
         try:
             session.change(self.methods)
-        except Exception as error:
+        except BaseException as error:
             self.faults.note("settings could not be changed", error)
             session.outbox.say(type="problem", field="", message=f"these settings could not be made: {error!r}", asked={})
 

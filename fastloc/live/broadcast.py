@@ -14,6 +14,7 @@ from PIL import Image
 
 from fastloc.errors import FastlocError
 from fastloc.live.session import Session, Waiting
+from fastloc.utils.system.panics import as_exception
 from fastloc.video.sources.base import Source
 from fastloc.video.sources.frame import Frame
 from fastloc.web_server.rate import Rate
@@ -92,7 +93,8 @@ class Broadcast:
                     self._source.close()
                     self._source = self._opened()
         # a fault of a decoder ends the source, and is reported like the others
-        except Exception as error:
+        except BaseException as raised:
+            error = as_exception(raised)
             self.problem = str(error) if isinstance(error, (FastlocError, OSError)) else f"{self.name} cannot be read: {error!r}"
             with self._changed:
                 sessions = list(self._sessions)

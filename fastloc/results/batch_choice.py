@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc.errors import FastlocError
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import exhausted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,7 +81,7 @@ def find_batch(
                 if clock() - begun > seconds:
                     break
         except (FastlocError, MemoryError, RuntimeError) as error:
-            if size == 1 or not (isinstance(error, (FastlocError, MemoryError)) or type(error).__name__ == "OutOfMemoryError"):
+            if size == 1 or not (isinstance(error, FastlocError) or exhausted(error)):
                 raise
             rates.pop(size, None)
             end = f"{size} failed ({first_line(error)})"

@@ -13,6 +13,7 @@ from fastloc.errors import FastlocError
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hardware import cpu, packages, processors
 from fastloc.utils.schema import decode, one_line, read_file
+from fastloc.utils.system import files
 from fastloc.utils.user_cache import user_cache
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def kept(key: str) -> Choice | None:
 
 def kept_choices() -> list[Choice]:
     """The choices in the cache that were measured on this machine with these versions, the latest first."""
-    files = sorted(_folder().glob("*.json"))[:MOST]
-    found = [each for file in files if (each := kept(file.stem)) and each.machine == cpu() and each.versions == versions()]
+    there = sorted(_folder().glob("*.json"))[:MOST]
+    found = [each for file in there if (each := kept(file.stem)) and each.machine == cpu() and each.versions == versions()]
     return sorted(found, key=lambda each: each.day, reverse=True)
 
 
@@ -101,7 +102,7 @@ def keep(choice: Choice) -> None:
     """Write it into the cache, where that can be written to."""
     file = _folder() / f"{choice.key}.json"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(file.parent, parents=True, exist_ok=True)
         write_whole(file, lambda out: out.write(json.dumps(asdict(choice), indent=1).encode()))
     except (OSError, FastlocError):
         # it is measured again next time

@@ -9,16 +9,21 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
 from fastloc.errors import PlanError
-from fastloc.utils.atomic_write import part_of
+from fastloc.utils.atomic_write import create, part_of
 from fastloc.utils.hardware import Gpu
+from fastloc.utils.system import files, remains
 from fastloc.utils.user_cache import user_cache
 
-__all__ = ["device_name", "folder", "package_version", "prepared", "tensorrt_version"]
+__all__ = ["building", "device_name", "folder", "package_version", "prepared", "tensorrt_version"]
 
+# what marks a folder that a runtime may be writing to
+BUILDING = "building"
 # digits of a file's digest that are in the folder's name
 DIGITS = 16
 # TensorRT's library, newest last: onnxruntime's provider is linked to 10
@@ -40,22 +45,52 @@ def device_name(device: Gpu) -> str:
 def prepared(path: Path) -> Path:
     """The folder, made where it is missing, and tested by a write before a build of minutes whose engine could not be kept.
 
+    Where a process was killed while a runtime wrote engines there, all of them are removed: one may be half written. See `building`.
+
     Raises:
         PlanError: it cannot be made, or nothing can be written into it.
     """
+    remains.clean(path / "trial")
     trial = part_of(path / "trial")
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with trial.open("xb") as file:
+        files.make_folder(path, parents=True, exist_ok=True)
+        with files.opened(trial, "xb") as file:
             file.write(b"fastloc")
+        if remains.abandoned(path / BUILDING):
+            for each in path.iterdir():
+                if each.is_file():
+                    files.remove(each)
     except OSError as error:
         reason = error.strerror or error
         raise PlanError(f"cache folder {path} cannot be written to ({reason}): give another one as cache='folder'") from None
     finally:
         # on a file system that is read-only even removing nothing is an error
-        if os.access(path, os.W_OK):
-            trial.unlink(missing_ok=True)
+        with suppress(OSError):
+            files.remove(trial)
     return path
+
+
+@contextmanager
+def building(path: Path | None) -> Iterator[None]:
+    """A block in which a runtime may write engines into a folder that `prepared` gave: runtimes write them under their final names.
+
+    A file marks it, which a killed process leaves. None: nothing is marked.
+    """
+    if path is None:
+        yield
+        return
+    mark = part_of(path / BUILDING)
+    held: int | None = None
+    try:
+        # without a mark it is built all the same
+        with suppress(OSError):
+            held = remains.held(mark, lambda: create(mark))
+        yield
+    finally:
+        with suppress(OSError):
+            files.remove(mark)
+        if held is not None:
+            os.close(held)
 
 
 def tensorrt_version() -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,8 @@ class OnnxSession:
         self.allow_fallback, self.threads, self.cuda_graph = allow_fallback, threads, cuda_graph
         self._cache, self._profiles, self._options = cache, profiles or {}, dict(options or {})
         self._lock = threading.Lock()
+        # where engines are kept
+        self._kept: Path | None = None
         self.chosen = choose(providers, available(self.ort), f"onnxruntime {self.ort.__version__}")
         try:
             self._load()
@@ -136,7 +138,7 @@ class OnnxSession:
     def _request(self) -> Request:
         device = _index(self._options.get("device_id") or 0)
         keeps = next((row for row in self.chosen if row.keeps), None)
-        kept = None if keeps is None else engine_cache.prepared(self._folder(keeps, device))
+        self._kept = kept = None if keeps is None else engine_cache.prepared(self._folder(keeps, device))
         return Request(self.manifest, device, self.threads, self.cuda_graph, kept, self._profiles)
 
     def _folder(self, row: Provider, device: int) -> Path:
@@ -200,10 +202,15 @@ class OnnxSession:
         )
         check_graph(self.header.path, self.manifest, inputs, outputs)
 
-    def _building(self) -> contextlib.AbstractContextManager[object]:
-        """A line on stderr while an engine is built, for providers that build them."""
+    @contextlib.contextmanager
+    def _building(self) -> Iterator[None]:
+        """A line on stderr while an engine is built, for providers that build them, and a mark in the folder that keeps it."""
         row = next((row for row in self.chosen if row.compiles), None)
-        return contextlib.nullcontext() if row is None else waiting(f"fastloc: {row.name} builds an engine of {self.header.path.name}")
+        if row is None:
+            yield
+            return
+        with engine_cache.building(self._kept), waiting(f"fastloc: {row.name} builds an engine of {self.header.path.name}"):
+            yield
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -277,13 +284,16 @@ class OnnxSession:
             raise ModelError(f"{target}: the folder {target.parent} does not exist")
         if is_stream(target):
             raise ModelError(f"{target}: must be a regular file, which is read back once, got a pipe or a device")
-        with replacing(target) as part:
-            with self._building():
-                self._compile_to(part)
-            if not read(part).operators[COMPILED]:
-                raise PlanError(f"provider {row.name!r} compiled nothing of {self.header.path}")
-            # a file that its own provider does not take again is of no use, and this is the time to find out
-            self._session(part)
+        try:
+            with replacing(target) as part:
+                with self._building():
+                    self._compile_to(part)
+                if not read(part).operators[COMPILED]:
+                    raise PlanError(f"provider {row.name!r} compiled nothing of {self.header.path}")
+                # a file that its own provider does not take again is of no use, and this is the time to find out
+                self._session(part)
+        except OSError as error:
+            raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
         return target
 
     def _compile_to(self, part: Path) -> None:

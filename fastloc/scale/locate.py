@@ -32,6 +32,7 @@ from fastloc.utils.described import Described
 from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.utils.hardware import processors
 from fastloc.utils.schema import first_line, number
+from fastloc.utils.system.exhaustion import exhausted
 
 __all__ = ["Found", "Locate"]
 
@@ -256,13 +257,14 @@ class Locate(Described):
         return Found(rows, errors)
 
     def _results(self, pictures: list[Any]) -> list[Result | FastlocError]:
-        """The Result of each picture, or the reason why the model has none: of half precision that overflows, NaN."""
+        """The Result of each picture, or the reason why the model has none: of half precision that overflows, NaN; too little memory."""
         localizer, texts = self._engine
         try:
             with self._turns:
                 return list(localizer.locate(pictures, texts, [""] * len(pictures)))
-        except FastlocError as error:
-            return [error] if len(pictures) == 1 else [each for picture in pictures for each in self._results([picture])]
+        except (FastlocError, MemoryError, RuntimeError) as error:
+            refused = error if isinstance(error, FastlocError) else _out_of_memory(error)
+        return [refused] if len(pictures) == 1 else [each for picture in pictures for each in self._results([picture])]
 
     def _decoded(self, key: str, source: Any) -> Any:
         try:
@@ -273,6 +275,14 @@ class Locate(Described):
         except (OSError, MemoryError) as error:
             raise ImageError(f"cannot be read ({first_line(error)})") from error
         return picture
+
+
+def _out_of_memory(error: MemoryError | RuntimeError) -> ImageError:
+    """The error of a picture for which something ran out. Raises the given one where it means something else."""
+    why = exhausted(error)
+    if why is None:
+        raise error
+    return ImageError(why)
 
 
 def _set_batch(localizer: Any, batch: int) -> None:

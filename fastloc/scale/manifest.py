@@ -13,6 +13,7 @@ from fastloc.scale.rows import FORMAT, Settings, errors_table
 from fastloc.scale.shards import Counts, parts, write_table
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.schema import decode, read_file, shown
+from fastloc.utils.system import files
 
 __all__ = ["MANIFEST", "Manifest", "begin", "finish", "present", "read"]
 
@@ -78,7 +79,7 @@ def begin(folder: Path, settings: Settings, sources: Sequence[str], shard: int) 
         return before
     try:
         for part in ("rows", "errors"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder / part, parents=True, exist_ok=True)
     except OSError as error:
         raise FastlocError(f"{folder}: cannot be made ({error.strerror})") from None
     _write(folder, manifest)
@@ -96,7 +97,10 @@ def finish(folder: Path, manifest: Manifest, counts: Counts, shards: int) -> Non
     # and what a killed write left under its random name
     halves = [path for part in ("rows", "errors") for path in (folder / part).glob(".part-*.part")]
     for path in (*surplus, *halves):
-        path.unlink()
+        try:
+            files.remove(path)
+        except OSError as error:
+            raise FastlocError(f"{path}: cannot be removed ({error.strerror or error})") from error
     rows = sum(pq.read_metadata(path).num_rows for path in parts(folder / "rows"))
     errors = [error for path in parts(folder / "errors") for error in pq.read_table(path).to_pylist()]
     texts = len(manifest.settings.texts)
@@ -111,7 +115,7 @@ def finish(folder: Path, manifest: Manifest, counts: Counts, shards: int) -> Non
 
 def _write(folder: Path, manifest: Manifest) -> None:
     content = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, sort_keys=True).encode()
-    write_whole(folder / MANIFEST, lambda file: file.write(content))
+    write_whole(folder / MANIFEST, lambda file: file.write(content), sync=True)
 
 
 def _check(folder: Path, before: Manifest, now: Manifest) -> None:

@@ -7,9 +7,7 @@ names the pictures and settings it was made of; a run that finds it so goes on b
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +19,7 @@ from fastloc.scale.rows import FORMAT, KEY, Settings, errors_table, rows_table
 from fastloc.scale.sources.item import Item
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.schema import decode
+from fastloc.utils.system import files
 
 if TYPE_CHECKING:
     import pyarrow
@@ -96,8 +95,10 @@ def commit(folder: Path, shard: Shard, found: Found, settings: Settings) -> Coun
     write_table(folder / "rows" / shard.name, rows_table(found.rows, metadata))
     if not failed:
         # of an earlier attempt
-        with suppress(FileNotFoundError):
-            errors.unlink()
+        try:
+            files.remove(errors)
+        except OSError as error:
+            raise FastlocError(f"{errors}: cannot be removed ({error.strerror or error})") from error
     return Counts(part.pictures, part.pictures - failed, failed)
 
 
@@ -146,19 +147,9 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
 
     def write(file: BinaryIO) -> None:
         pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, write)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    """Bring a folder's new names to the disk, where the system can."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    try:
+        files.make_folder(path.parent, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error
+    write_whole(path, write, sync=True)

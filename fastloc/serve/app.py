@@ -31,6 +31,7 @@ from fastloc.serve.requests import Ask, read
 from fastloc.serve.service import Service
 from fastloc.serve.settings import Refused, Settings
 from fastloc.serve.while_there import while_there
+from fastloc.utils.system.exhaustion import exhausted
 
 __all__ = ["application"]
 
@@ -54,7 +55,7 @@ def application(localizer: BaseLocalizer[Any], settings: Settings | None = None)
         *open_inference.routes(),
         *page.routes(),
     ]
-    handlers: Any = {HTTPException: _http_error, FastlocError: _refused, Exception: _failed}
+    handlers: Any = {HTTPException: _http_error, FastlocError: _refused, MemoryError: _failed, Exception: _failed}
     paths = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
     measured = Middleware(Measured, metrics=service.metrics, paths=paths)
     app = Starlette(routes=routes, middleware=[measured], exception_handlers=handlers, lifespan=_lifespan)
@@ -156,5 +157,8 @@ async def _refused(request: Request, error: FastlocError) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
+    if (why := exhausted(error)) is not None:
+        request.app.state.service.faults.note(f"a request could not be answered: {why}")
+        return JSONResponse({"error": why}, 503, headers={"Retry-After": "1"})
     request.app.state.service.faults.note("a request could not be answered", error)
     return JSONResponse({"error": "the service failed; its log says why"}, 500)

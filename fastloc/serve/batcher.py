@@ -13,6 +13,7 @@ from PIL import Image
 
 from fastloc.results.base_localizer import BaseLocalizer
 from fastloc.results.result import Result
+from fastloc.utils.system.panics import contained
 
 __all__ = ["Batcher"]
 
@@ -78,6 +79,16 @@ class Batcher:
         self._thread.shutdown(cancel_futures=True)
 
     async def _work(self, come: asyncio.Event) -> None:
+        """Make batches until it is cancelled; where it ends of an error of ours, everybody who waits gets that."""
+        try:
+            await self._make_batches(come)
+        except Exception as error:
+            for job in (job for group in self._groups.values() for job in group):
+                if not job.answer.done():
+                    job.answer.set_exception(error)
+            self._groups.clear()
+
+    async def _make_batches(self, come: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         while True:
             group = self._oldest()
@@ -105,7 +116,7 @@ class Batcher:
 
     async def _run(self, jobs: list[_Job]) -> None:
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, _located, jobs)
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, contained, _located, jobs)
         except Exception as error:
             if len(jobs) > 1:
                 # one of them may spoil it for the others
@@ -114,10 +125,10 @@ class Batcher:
             elif not jobs[0].answer.done():
                 jobs[0].answer.set_exception(error)
             return
-        self._made(len(jobs))
         for job, result in zip(jobs, found, strict=True):
             if not job.answer.done():
                 job.answer.set_result(result)
+        self._made(len(jobs))
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

@@ -33,7 +33,7 @@ _REFUSALS = {
     "415": "the body is neither JSON nor a multipart form",
     "422": "a picture (one of too many pixels too), a text or a method that cannot be used",
     "429": "the queue is full: Retry-After says in how many seconds to ask again",
-    "503": "the service is about to end",
+    "503": "the service is about to end, or there is too little memory for the request",
     "504": "the answer took too long",
 }
 _OVERLAY = {"name": "overlay", "in": "query", "schema": {"type": "boolean"}, "description": "1: the heat over the picture, as a sheet"}

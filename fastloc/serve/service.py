@@ -21,6 +21,7 @@ from fastloc.results.result import Result
 from fastloc.serve.batcher import Batcher
 from fastloc.serve.metrics import Metrics
 from fastloc.serve.settings import Refused, Settings
+from fastloc.utils.system.panics import contained
 from fastloc.web_server.fault_log import FaultLog
 
 __all__ = ["Service"]
@@ -118,7 +119,7 @@ class Service:
         self._count(count)
         try:
             async with asyncio.timeout(self.settings.seconds):
-                ready = asyncio.get_running_loop().run_in_executor(self._texts, localizer.encode_texts, prompts)
+                ready = asyncio.get_running_loop().run_in_executor(self._texts, contained, localizer.encode_texts, prompts)
                 loaded, _ = await asyncio.gather(self._all_loaded(localizer, pictures, len(prompts)), ready)
                 found = await self.batcher.locate(localizer, loaded, prompts)
         except TimeoutError:
@@ -143,7 +144,7 @@ class Service:
 
     async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run the work beside the event loop and return its result."""
-        return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._aside, contained, work, *arguments)
 
     def close(self) -> None:
         """End all threads."""

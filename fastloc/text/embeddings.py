@@ -17,6 +17,7 @@ from fastloc.utils import npz
 from fastloc.utils.atomic_write import replacing
 from fastloc.utils.hashing import short
 from fastloc.utils.schema import decode, first_line, one_line, shown
+from fastloc.utils.system import files
 
 __all__ = ["FORMATS", "TextEmbeddings", "ending"]
 
@@ -136,7 +137,7 @@ def _about(embeddings: TextEmbeddings) -> dict[str, str]:
 
 def _write_npz(embeddings: TextEmbeddings, path: Path) -> None:
     about: dict[str, Any] = {key: np.array(value) for key, value in _about(embeddings).items()}
-    with path.open("wb") as file:
+    with files.opened(path) as file:
         np.savez(file, vectors=embeddings.vectors, **about)
 
 
@@ -153,8 +154,7 @@ def _read_npz(path: Path) -> tuple[dict[str, str], NDArray[Any]]:
 
 
 def _write_safetensors(embeddings: TextEmbeddings, path: Path) -> None:
-    save_file = _safetensors().save_file
-    save_file({"vectors": np.ascontiguousarray(embeddings.vectors)}, path, metadata=_about(embeddings))
+    files.write_bytes(path, _safetensors().save({"vectors": np.ascontiguousarray(embeddings.vectors)}, _about(embeddings)))
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, str], NDArray[Any]]:

@@ -1,7 +1,9 @@
 """Atomic file writes: a file or a folder gets its name once it is complete, and a write that fails leaves nothing behind.
 
-An unfinished file lies beside the target under a random name, created exclusively, so that nobody can plant a link there. A target that
-is a link stays a link, and the file that it points at is replaced. A pipe or a character device is written into.
+An unfinished file lies beside the target under a random name, created exclusively, so that nobody can plant a link there; the next write of
+the target removes what a killed process left there (`fastloc.utils.system.remains`). A target that is a link stays a link, and the file it
+points at is replaced. A pipe or a character device is written into. With `sync` a file is on the disk before it gets its name: after a loss
+of power the name stands for the old content or the new one, whatever the file system is.
 """
 
 from __future__ import annotations
@@ -9,8 +11,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +20,8 @@ from typing import BinaryIO
 from PIL import Image
 
 from fastloc.errors import FastlocError
+from fastloc.utils.system import files, remains
+from fastloc.utils.system.remains import part_of
 
 __all__ = [
     "create",
@@ -31,6 +33,7 @@ __all__ = [
     "replacing",
     "replacing_files",
     "replacing_folder",
+    "write_text",
     "write_whole",
 ]
 
@@ -90,7 +93,7 @@ def create(path: Path, like: Path | None = None) -> int:
     """Create a file that must not exist yet, following no link, with the permissions of `like` where that exists. Returns its descriptor,
     open for reading and writing. Raises OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = files.open_descriptor(path, flags)
     if like is not None and hasattr(os, "fchmod"):
         with suppress(OSError):
             os.fchmod(descriptor, stat.S_IMODE(like.stat().st_mode))
@@ -98,96 +101,131 @@ def create(path: Path, like: Path | None = None) -> int:
 
 
 def no_follow(path: str, flags: int) -> int:
-    """An opener, for `open(…, opener=no_follow)`, of a file whose name others may guess: where it is a link it raises OSError."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-
-
-def part_of(path: Path) -> Path:
-    """A unique name beside `path` for an unfinished file; on the same file system, so that it can be renamed."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    """An opener, for `files.opened(…, opener=no_follow)`, of a file whose name others may guess: where it is a link it raises OSError."""
+    return files.open_descriptor(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
     """Yield a path to write a file to; it replaces the target when the block ends without an error. A pipe or device is yielded itself.
 
-    Raises OSError.
+    sync: wait for the disk, for what a later run goes on from. Raises OSError.
     """
     if is_stream(path):
         yield path
         return
     target = destination(path)
+    remains.clean(target)
     part = part_of(target)
+    held: int | None = None
     try:
         # within, because an interruption may come as soon as it is there
-        os.close(create(part, like=target))
+        held = remains.held(part, lambda: create(part, like=target))
         yield part
-        part.replace(target)
+        if sync:
+            files.sync_file(part)
+        files.rename(part, target)
+        if sync:
+            files.sync_folder(target.parent)
     finally:
         # a write that failed is what is raised, not that its remains cannot be removed
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            files.remove(part)
+        _release(held)
 
 
 @contextmanager
 def replacing_files(path: Path) -> Iterator[Path]:
     """Yield a folder for `path.name` and its companion files; they are moved beside the target when the block ends without an error.
 
-    The target is moved last, so that a file of its name always has its companions. Where the target is a link, all files go beside the
-    file it points at, under their own names; a pipe or a device takes the file's bytes. Raises OSError.
+    While companions are moved the target has no file, so that a file of its name always has its own companions; where one of them cannot be
+    moved, all are as they were. Where the target is a link, all files go beside the file it points at, under their own names; a pipe or a
+    device takes the file's bytes. Raises OSError.
     """
     stream = is_stream(path)
     target = path if stream else destination(path)
+    if not stream:
+        remains.clean(target)
     folder = part_of(target)
+    held: int | None = None
     try:
         # nobody else may put a file in it; within, because an interruption may come as soon as it is there
-        folder.mkdir(mode=0o700)
+        held = remains.held(folder, lambda: files.make_folder(folder, 0o700))
         yield folder
-        for file in sorted(folder.iterdir(), key=lambda each: each.name == path.name):
-            if file.name != path.name:
-                file.replace(target.with_name(file.name))
-            elif stream:
-                with file.open("rb") as whole, path.open("wb") as out:
-                    shutil.copyfileobj(whole, out)
-            else:
-                file.replace(target)
+        made = sorted(folder.iterdir(), key=lambda each: each.name == path.name)
+        if stream:
+            files.copy(folder / path.name, path)
+            made = made[:-1]
+        moves = [(file, target if file.name == path.name else target.with_name(file.name)) for file in made]
+        for file, _ in moves:
+            files.sync_file(file)
+        if len(moves) > 1:
+            remains.move_all(moves, folder / remains.OLD)
+        else:
+            for file, name in moves:
+                files.rename(file, name)
+        files.sync_folder(target.parent)
     finally:
-        _remove(folder)
+        _remove(folder, target)
+        _release(held)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder, which replaces the target when the block ends without an error. Raises OSError."""
+    """Yield a new folder, which replaces the target when the block ends without an error.
+
+    Where the system cannot exchange two names at once (Linux can), a process that is killed between two renames leaves the old folder under
+    the name of an unfinished one. The files are not waited for to be on the disk. Raises OSError.
+    """
     target = destination(path)
+    remains.clean(target)
     folder, old = part_of(target), part_of(target)
+    held: int | None = None
     try:
-        folder.mkdir(parents=True)
+        held = remains.held(folder, lambda: files.make_folder(folder, parents=True))
         yield folder
-        # a folder cannot be renamed over one that is not empty; moved aside it is not lost where the second rename fails
-        if target.exists():
-            target.replace(old)
-        try:
-            folder.replace(target)
-        except OSError:
-            if old.exists():
-                old.replace(target)
-            raise
+        # a folder cannot be renamed over one that is not empty; after an exchange it is the old one that has the name of the unfinished
+        if not target.exists():
+            files.rename(folder, target)
+        elif not files.exchange(folder, target):
+            _replace_in_two_steps(folder, target, old)
     finally:
-        _remove(folder)
-        _remove(old)
+        _remove(folder, target)
+        _remove(old, target)
+        _release(held)
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder, if it exists; an interruption is raised only after the removal is complete."""
+def _replace_in_two_steps(folder: Path, target: Path, old: Path) -> None:
+    """Move the target aside, where it is not lost if the second rename fails."""
+    files.rename(target, old)
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-    except KeyboardInterrupt:
-        shutil.rmtree(folder, ignore_errors=True)
+        files.rename(folder, target)
+    except OSError:
+        files.rename(old, target)
         raise
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Write a file by `write`, which gets it open. Returns the path. Raises FastlocError where the file cannot be written."""
+def _remove(folder: Path, target: Path) -> None:
+    """Remove an unfinished folder, if it exists; an interruption is raised only after the removal is complete."""
+    # a write that failed is what is raised, not that its remains cannot be removed
+    with suppress(OSError):
+        try:
+            remains.remove(folder, target)
+        except KeyboardInterrupt:
+            remains.remove(folder, target)
+            raise
+
+
+def _release(held: int | None) -> None:
+    if held is not None:
+        os.close(held)
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object], sync: bool = False) -> Path:
+    """Write a file by `write`, which gets it open. sync: see `replacing`. Returns the path.
+
+    Raises FastlocError where the file cannot be written.
+    """
     if not path.parent.is_dir():
         raise FastlocError(f"{path}: the folder {path.parent} does not exist")
     try:
@@ -195,13 +233,17 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
             # encoders seek, which pipes cannot
             whole = io.BytesIO()
             write(whole)
-            with path.open("wb") as file:
-                file.write(whole.getbuffer())
+            files.write_bytes(path, whole.getbuffer())
         else:
-            with replacing(path) as part, part.open("r+b") as file:
+            with replacing(path, sync) as part, files.opened(part, "r+b") as file:
                 write(file)
     except IsADirectoryError:
         raise FastlocError(f"{path}: is a folder") from None
     except OSError as error:
         raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error
     return path
+
+
+def write_text(path: Path, content: str) -> Path:
+    """Write a file of this text, in UTF-8. Returns the path. Raises FastlocError where the file cannot be written."""
+    return write_whole(path, lambda file: file.write(content.encode("utf-8")))

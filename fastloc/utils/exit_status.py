@@ -7,12 +7,14 @@ from contextlib import contextmanager, suppress
 
 from fastloc.errors import FastlocError, FastlocWarning
 from fastloc.utils.extras import EXTRAS
+from fastloc.utils.system.exhaustion import exhausted
 from fastloc.utils.terminal import say, silence, streams
 from fastloc.utils.termination import Terminated, Termination
 
 
 def exit_status(program: str, work: Callable[[], int]) -> int:
     """The exit status of `work`: its own; 1 for an error, which is printed in one line behind the program's name; 130 when interrupted.
+    Memory, threads and descriptors that run out are such errors too.
 
     SIGTERM and SIGHUP end it as Ctrl-C does, with one line: 143 and 129. Each FastlocWarning is printed once, as a note. A package that is
     missing and in no extra raises ModuleNotFoundError.
@@ -50,11 +52,19 @@ def _status(program: str, work: Callable[[], int]) -> int:
         return 1
     except (FastlocError, OSError) as error:
         return _fail(program, error)
-    except ModuleNotFoundError as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
+        return _unforeseen(program, error)
+
+
+def _unforeseen(program: str, error: MemoryError | RuntimeError | ImportError) -> int:
+    """The status for something that ran out, and for a package of an extra that is missing. Raises every other error again."""
+    if (why := exhausted(error)) is not None:
+        return _fail(program, why)
+    if isinstance(error, ModuleNotFoundError):
         extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        return _fail(program, f'this needs {error.name}, which is not installed: pip install "fastloc[{extra}]"')
+        if extra is not None:
+            return _fail(program, f'this needs {error.name}, which is not installed: pip install "fastloc[{extra}]"')
+    raise error
 
 
 def _flush() -> None:

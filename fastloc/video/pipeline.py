@@ -14,6 +14,7 @@ from fastloc.errors import FastlocError, VideoError, unknown
 from fastloc.imaging.pixel_depth import StreamDepth
 from fastloc.utils.described import Described
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.utils.system.panics import as_exception
 from fastloc.video.channel import POLICIES, Channel
 from fastloc.video.counters import Counters
 from fastloc.video.sources.frame import Frame
@@ -117,8 +118,10 @@ class Pipeline(Described):
         given = frame if isinstance(frame, Frame) else self._frame(frame, time)
         future: Future[StreamResult] = Future()
         if self._thread is None:
-            self._thread = threading.Thread(target=_work, args=(self._worker, self._inbox), name="fastloc-pipeline", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=_work, args=(self._worker, self._inbox), name="fastloc-pipeline", daemon=True)
+            thread.start()
+            # one that could not be started is tried again with the next frame
+            self._thread = thread
         self._worker.counters.add("captured")
         late = self._inbox.put((given, future))
         if late is not None:
@@ -181,5 +184,6 @@ def _work(worker: Worker, inbox: Channel[tuple[Frame, Future[StreamResult]]]) ->
             return
         try:
             future.set_result(worker.answer(frame))
-        except Exception as error:
-            future.set_exception(error)
+        # whoever holds the handle waits for an answer, whatever it is
+        except BaseException as error:
+            future.set_exception(as_exception(error))

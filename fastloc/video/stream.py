@@ -11,6 +11,7 @@ from typing import Any
 from fastloc.errors import FastlocError, ImageError, VideoError, unknown
 from fastloc.results.batch_choice import AUTO, BatchChoice
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.utils.system.panics import as_exception
 from fastloc.video.channel import POLICIES, Channel
 from fastloc.video.counters import Counters
 from fastloc.video.locator import on_device
@@ -169,8 +170,16 @@ class _Run:
                 return
             for work in (self._capture, self._locate):
                 self.threads.append(threading.Thread(target=work, name=f"fastloc{work.__name__.replace('_', '-')}", daemon=True))
-        for thread in self.threads:
-            thread.start()
+        try:
+            for thread in self.threads:
+                thread.start()
+        except RuntimeError as error:
+            # the one that runs already ends, and there is no result to wait for
+            self.threads = [thread for thread in self.threads if thread.ident is not None] or [threading.current_thread()]
+            self.inbox.end(drop=True)
+            self.outbox.end(error)
+            self.source.close()
+            raise
 
     def close(self) -> None:
         if self.forked:
@@ -195,8 +204,9 @@ class _Run:
                     continue
                 if self.inbox.put(frame) is not None:
                     self.worker.counters.add("dropped")
-        except Exception as raised:
-            error = raised
+        # whatever it is: without it the stream would look as if it had come to its end
+        except BaseException as raised:
+            error = as_exception(raised)
         finally:
             self.inbox.end(error)
 
@@ -215,8 +225,8 @@ class _Run:
                         self.worker.counters.add("dropped")
         except StopIteration:
             pass
-        except Exception as raised:
-            error = raised
+        except BaseException as raised:
+            error = as_exception(raised)
             # of the frame's batch, those behind it
             self.worker.counters.add("dropped", max(left - 1, 0))
         finally:

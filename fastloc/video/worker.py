@@ -13,6 +13,7 @@ from typing import Any
 from fastloc.errors import FastlocError
 from fastloc.results.prediction import Prediction
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.utils.system.panics import contained
 from fastloc.video.counters import Counters, Timings
 from fastloc.video.locator import Locator, Prompts
 from fastloc.video.sources.frame import Frame
@@ -67,7 +68,7 @@ class Worker:
             self._asked += 1
             if self._encoder is None:
                 self._encoder = ThreadPoolExecutor(1, thread_name_prefix="fastloc-texts")
-            return self._encoder.submit(self._swap, self._asked, texts)
+            return self._encoder.submit(contained, self._swap, self._asked, texts)
 
     def _swap(self, number: int, texts: str | Sequence[str]) -> tuple[str, ...]:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 import threading
@@ -36,7 +37,9 @@ class FaultLog:
         lines = [f"{self._program}: {message}" + (f" ({unsaid} more are left out)" if unsaid else "")]
         if error is not None:
             lines += "".join(traceback.format_exception(error)).splitlines()
-        print(*(_CONTROLS.sub(" ", line) for line in lines), sep="\n", file=sys.stderr)
+        # a log whose disk is full, or whose reader has gone, must not end the thread that has something to note
+        with contextlib.suppress(OSError, ValueError):
+            print(*(_CONTROLS.sub(" ", line) for line in lines), sep="\n", file=sys.stderr)
 
     def unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """The event loop's handler of uncaught errors."""

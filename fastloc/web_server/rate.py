@@ -26,5 +26,6 @@ class Rate:
     def left(self) -> float:
         """Number of events that may come at once, now."""
         now = self._clock()
-        self._left, self._at = min(self.burst, self._left + (now - self._at) * self.rate), now
+        # a clock that is set back takes away nothing
+        self._left, self._at = min(self.burst, self._left + max(now - self._at, 0.0) * self.rate), now
         return self._left

@@ -106,11 +106,20 @@ class Server(uvicorn.Server):
                     self.faults.note(f"no connection can be accepted: {error.strerror}")
                 await asyncio.sleep(REST if error.errno != errno.ECONNABORTED else 0)
                 continue
-            connection = self.connections.admit(str(address[0]) if isinstance(address, tuple) else "")
-            if connection is None:
+            # a loop that ends accepts nobody any more
+            except Exception as error:
+                self.faults.note("no connection can be accepted", error)
+                await asyncio.sleep(REST)
+                continue
+            try:
+                connection = self.connections.admit(str(address[0]) if isinstance(address, tuple) else "")
+                if connection is None:
+                    made.close()
+                else:
+                    connection.end = self._keep(self._open(made, connection)).cancel
+            except Exception as error:
                 made.close()
-            else:
-                connection.end = self._keep(self._open(made, connection)).cancel
+                self.faults.note("a connection could not be taken", error)
             # a flood of connections must not keep the loop from everything else
             await asyncio.sleep(0)
 

@@ -201,6 +201,23 @@ def test_a_cache_folder_that_cannot_be_written_to_is_reported_before_a_build(tmp
     assert list(engine_cache.prepared(tmp_path / "engines").iterdir()) == []
 
 
+def test_engines_that_a_killed_process_was_writing_are_built_anew(tmp_path: Path):
+    """They have their final names from the first byte on; those of a process that is still at work are left alone."""
+    (tmp_path / "a.engine").write_text("whole")
+    with engine_cache.building(tmp_path):
+        (tmp_path / "b.engine").write_text("half")
+        (mark,) = tmp_path.glob(".building.*.part")
+        engine_cache.prepared(tmp_path)
+        assert sorted(path.name for path in tmp_path.glob("*.engine")) == ["a.engine", "b.engine"]
+    assert engine_cache.prepared(tmp_path) == tmp_path and len(list(tmp_path.iterdir())) == 2
+    # as a process that is gone left it
+    mark.touch()
+    engine_cache.prepared(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with engine_cache.building(None):
+        pass
+
+
 def test_the_gpu_is_known_by_its_driver(monkeypatch: pytest.MonkeyPatch):
     def driver(name: str) -> Any:
         def device_name(buffer: Any, _: int, __: Any) -> int:

@@ -47,7 +47,7 @@ def test_a_folder_replaces_another_that_is_not_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("way", "call"),
     [
-        (replacing, "os.close"),
+        (replacing, "os.open"),
         (replacing_files, "pathlib.Path.mkdir"),
         (replacing_files, "shutil.rmtree"),
         (replacing_folder, "pathlib.Path.mkdir"),

@@ -12,6 +12,7 @@ from fastloc.bench.report import plot_axes, plot_methods, plot_waterfall
 from fastloc.bench.report.rows import grouped, leading, method
 from fastloc.bench.schema import ENCODER, Row, newest, slug
 from fastloc.utils import plotting
+from fastloc.utils.system import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +93,7 @@ def draw(rows: Rows, folder: Path, formats: Iterable[str] = FORMATS) -> list[Pat
     """
     written = []
     with plotting.style():
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder, parents=True, exist_ok=True)
         for name, make in figures(rows).items():
             made = make()
             for suffix in formats:

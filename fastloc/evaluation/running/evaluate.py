@@ -25,6 +25,7 @@ from fastloc.evaluation.running.tally import Tally
 from fastloc.evaluation.samples import DataSet, Item
 from fastloc.evaluation.sets.table import open_set
 from fastloc.utils.atomic_write import write_whole
+from fastloc.utils.system import files as system_files
 
 __all__ = ["Evaluated", "evaluate"]
 
@@ -148,7 +149,7 @@ def _made(path: Path) -> Iterator[Path]:
     """The path of a folder that is made where it is missing, and removed afterwards where it stays empty."""
     made = not path.exists()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        system_files.make_folder(path, parents=True, exist_ok=True)
     except OSError as error:
         raise FastlocError(f"{path}: a folder cannot be made there ({error.strerror or error})") from error
     try:

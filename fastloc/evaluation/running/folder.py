@@ -13,6 +13,7 @@ from fastloc.errors import FastlocError
 from fastloc.evaluation.running.settings import FORMAT, RunFile, Settings, machine, versions
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.schema import decode, plain, read_file, shown
+from fastloc.utils.system import files
 
 __all__ = ["RESULT", "ROWS", "RUN", "begin", "check", "locked", "read"]
 
@@ -54,11 +55,12 @@ def begin(folder: Path, settings: Settings) -> None:
     if check(folder, settings):
         # what a killed write left under its random name
         for part in folder.glob(".*.part"):
-            part.unlink()
+            with suppress(OSError):
+                files.remove(part)
         return
     made = RunFile(settings=settings, versions=versions(), machine=machine())
     content = json.dumps(asdict(made), indent=2, ensure_ascii=False).encode("utf-8", "surrogateescape")
-    write_whole(folder / RUN, lambda file: file.write(content))
+    write_whole(folder / RUN, lambda file: file.write(content), sync=True)
 
 
 @contextmanager
@@ -70,7 +72,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     made = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder, parents=True, exist_ok=True)
         if os.name == "posix":
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

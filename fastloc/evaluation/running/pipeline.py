@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import torch
-
 from fastloc.errors import FastlocError
 from fastloc.evaluation.judges import Judge
 from fastloc.evaluation.rows import Row
 from fastloc.evaluation.samples import DataSet, Item
 from fastloc.utils.hardware import processors
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import exhausted
 
 __all__ = ["judged", "workers"]
 
@@ -88,7 +87,9 @@ def _rows(judge: Judge[Any], prepared: list[tuple[str, Any]]) -> list[Row]:
         return []
     try:
         return judge.judge([each for _, each in prepared])
-    except (FastlocError, MemoryError, torch.OutOfMemoryError) as error:
+    except (FastlocError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, FastlocError) and exhausted(error) is None:
+            raise
         return [_failed(prepared[0][0], error)] if len(prepared) == 1 else [row for each in prepared for row in _rows(judge, [each])]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -13,6 +14,7 @@ from fastloc.evaluation import rows
 from fastloc.evaluation.rows import Row
 from fastloc.evaluation.samples import Item
 from fastloc.utils.atomic_write import replacing
+from fastloc.utils.system import files
 
 __all__ = ["RowFile"]
 
@@ -32,18 +34,23 @@ class RowFile:
         self.path, self.items, self.chunk = path, items, chunk
         self.failed: set[int] = set()
         self.failures = 0
+        # bytes of whole chunks
+        self._end = 0
         self._file: IO[bytes] = _opened(path)
         try:
             self.done = self._whole()
+        except OSError as error:
+            self._close()
+            raise self._unwritten(error) from error
         except BaseException:
-            self._file.close()
+            self._close()
             raise
 
     def __enter__(self) -> RowFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        self._close()
 
     @property
     def chunks(self) -> int:
@@ -57,12 +64,14 @@ class RowFile:
     def append(self, found: Sequence[Row]) -> None:
         """Write the rows of the next chunk, and sync them to the disk."""
         self._check(self.done, found)
+        content = b"".join(map(rows.encoded, found))
         try:
-            self._file.write(b"".join(map(rows.encoded, found)))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._file.write(content)
+            files.sync(self._file)
         except OSError as error:
+            self._drop()
             raise self._unwritten(error) from error
+        self._end += len(content)
         self._count(self.done, found)
         self.done += 1
 
@@ -71,12 +80,10 @@ class RowFile:
         for chunk, found in chunks.items():
             self._check(chunk, found)
         try:
-            with replacing(self.path) as part, part.open("wb") as file:
+            with replacing(self.path, sync=True) as part, files.opened(part) as file:
                 for chunk, old in enumerate(self._chunks()):
                     file.write(b"".join(map(rows.encoded, chunks[chunk])) if chunk in chunks else b"".join(old))
-                file.flush()
-                os.fsync(file.fileno())
-            self._file.close()
+            self._close()
             self._file = _opened(self.path)
             self.done = self._whole()
         except OSError as error:
@@ -115,9 +122,22 @@ class RowFile:
                 self._check(done, found)
                 self._count(done, found)
                 end, size, found, done = end + size, 0, [], done + 1
-        self._file.truncate(end)
-        self._file.seek(0, os.SEEK_END)
+        if self._file.seek(0, os.SEEK_END) != end:
+            self._file.truncate(end)
+            self._file.seek(end)
+        self._end = end
         return done
+
+    def _drop(self) -> None:
+        """Cut off what a failed write left behind the last whole chunk, as far as the disk lets us; what it does not, the next run does."""
+        self._close()
+        with suppress(OSError), files.opened(self.path, "r+b") as file:
+            file.truncate(self._end)
+
+    def _close(self) -> None:
+        # what is left in the buffer after a write that failed is written once more, and what the disk says then is known
+        with suppress(OSError):
+            self._file.close()
 
     def _check(self, chunk: int, found: Sequence[Row]) -> None:
         keys = [item.key for item in self.part(chunk)]
@@ -139,6 +159,6 @@ class RowFile:
 
 def _opened(path: Path) -> IO[bytes]:
     try:
-        return path.open("r+b" if path.exists() else "x+b")
+        return files.opened(path, "r+b" if path.exists() else "x+b")
     except OSError as error:
         raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -10,6 +10,7 @@ from typing import Any
 from fastloc.scale.labels.masks import counts
 from fastloc.scale.labels.source import Object, Picture, Rows
 from fastloc.utils.atomic_write import replacing
+from fastloc.utils.system import files
 
 __all__ = ["write"]
 
@@ -23,7 +24,7 @@ def write(rows: Rows, path: Path, images: str) -> Iterator[Picture]:
     """
     categories = [{"id": index, "name": text, "supercategory": ""} for index, text in enumerate(rows.texts, 1)]
     info = {"description": f"made by fastloc with {rows.settings.method} on {rows.settings.model}, not by people"}
-    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+    with replacing(path) as part, files.opened_text(part) as file:
         file.write(f'{{"info": {_json(info)},\n"licenses": [],\n"categories": {_json(categories)},\n"images": [')
         for number, (key, width, height) in enumerate(rows.sizes(), 1):
             name = f"{images.rstrip('/')}/{key}" if images else key

@@ -16,6 +16,7 @@ from fastloc.scale.labels.masks import Mask
 from fastloc.scale.labels.names import digest
 from fastloc.scale.labels.source import Object, Picture, Rows
 from fastloc.utils.atomic_write import replacing_folder
+from fastloc.utils.system import files
 
 __all__ = ["write"]
 
@@ -33,8 +34,8 @@ def write(rows: Rows, path: Path, images: str) -> Iterator[Picture]:
     name that folder as `rel_dir` when you read. Raises OSError.
     """
     with replacing_folder(path) as folder:
-        (folder / "metadata.json").write_text(json.dumps(_dataset(path.name, rows), ensure_ascii=False), encoding="utf-8")
-        with (folder / "samples.json").open("w", encoding="utf-8") as file:
+        files.write_text(folder / "metadata.json", json.dumps(_dataset(path.name, rows), ensure_ascii=False))
+        with files.opened_text(folder / "samples.json") as file:
             file.write('{"samples": [')
             for number, picture in enumerate(rows.pictures()):
                 file.write((",\n" if number else "\n") + json.dumps(_sample(picture, rows.texts, images), ensure_ascii=False))

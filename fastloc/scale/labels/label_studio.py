@@ -13,6 +13,7 @@ import numpy as np
 
 from fastloc.scale.labels.source import Object, Picture, Rows
 from fastloc.utils.atomic_write import replacing_folder
+from fastloc.utils.system import files
 
 __all__ = ["brush", "write"]
 
@@ -25,8 +26,8 @@ def write(rows: Rows, path: Path, images: str) -> Iterator[Picture]:
     /data/local-files/?d=folder for files that Label Studio serves itself. Raises OSError.
     """
     with replacing_folder(path) as folder:
-        (folder / "config.xml").write_text(_configuration(rows.texts, rows.settings.masks), encoding="utf-8")
-        with (folder / "tasks.json").open("w", encoding="utf-8") as file:
+        files.write_text(folder / "config.xml", _configuration(rows.texts, rows.settings.masks))
+        with files.opened_text(folder / "tasks.json") as file:
             file.write("[")
             for number, picture in enumerate(rows.pictures()):
                 file.write((",\n" if number else "\n") + json.dumps(_task(rows, picture, images), ensure_ascii=False))

@@ -13,6 +13,7 @@ from fastloc.scale.labels.masks import polygon
 from fastloc.scale.labels.names import digest, ending, relative_name
 from fastloc.scale.labels.source import Object, Picture, Rows
 from fastloc.utils.atomic_write import replacing_folder
+from fastloc.utils.system import files
 
 __all__ = ["write"]
 
@@ -26,11 +27,11 @@ def write(rows: Rows, path: Path, images: str) -> Iterator[Picture]:
     reader looks for labels by it. Raises OSError, FastlocError for a picture that is not there.
     """
     with replacing_folder(path) as folder:
-        (folder / "labels").mkdir()
-        (folder / "images").mkdir()
+        files.make_folder(folder / "labels")
+        files.make_folder(folder / "images")
         names = "".join(f"  {index}: {_yaml(text)}\n" for index, text in enumerate(rows.texts))
-        (folder / "data.yaml").write_text(f"train: images\nval: images\nnames:\n{names}", encoding="utf-8")
-        with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as table:
+        files.write_text(folder / "data.yaml", f"train: images\nval: images\nnames:\n{names}")
+        with files.opened_text(folder / "labels.csv", newline="") as table:
             listed = csv.writer(table)
             listed.writerow(("key", "label"))
             for picture in rows.pictures():
@@ -49,8 +50,8 @@ def _created(folder: Path, key: str) -> tuple[str, IO[str]]:
     for each in (name, f"{PurePosixPath(name).name}-{digest(key)}"):
         file = folder / f"{each}.txt"
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            return each, file.open("x", encoding="utf-8")
+            files.make_folder(file.parent, parents=True, exist_ok=True)
+            return each, files.opened_text(file, "x")
         except (FileExistsError, NotADirectoryError):
             continue
     raise FastlocError(f"key must be of one picture, got {key!r} twice; run the batch again")
@@ -59,8 +60,8 @@ def _created(folder: Path, key: str) -> tuple[str, IO[str]]:
 def _link(picture: Path, link: Path) -> None:
     if not picture.is_file():
         raise FastlocError(f"--images must be the folder that the keys are relative to, got one without {picture}")
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(picture)
+    files.make_folder(link.parent, parents=True, exist_ok=True)
+    files.link(picture, link)
 
 
 def _line(picture: Picture, each: Object) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastloc.errors import VideoError
+from fastloc.utils.system import files
 from fastloc.video.output.containers import CONTAINERS, container_of
 from fastloc.video.output.partial_file import check
 
@@ -64,7 +65,7 @@ def plan(sources: Sequence[str], method: str, output: Path | None, records: str 
     # files that exist are never folders, so what is not there yet can be made
     for folder in {path.parent for job in jobs for path in (job.video, job.record_file) if path is not None and many}:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder, parents=True, exist_ok=True)
         except OSError as error:
             raise VideoError(f"{folder}: cannot be made ({error.strerror or error})") from None
     for job in jobs:
@@ -86,17 +87,17 @@ def _file(given: Path, name: str, folder: bool, option: str, extensions: Collect
 
 
 def _check(job: Job, sources: Sequence[str], force: bool) -> None:
-    files = [path for path in (job.video, job.record_file) if path is not None]
+    targets = [path for path in (job.video, job.record_file) if path is not None]
     if job.video is not None:
         container_of(job.video)
-    for path in files:
+    for path in targets:
         if any(path.exists() and Path(source).exists() and path.samefile(source) for source in sources):
             raise VideoError(f"{path}: the output must be another file than the video, got the same")
         # a folder that will be made has nothing in it
         if path.parent.exists():
             check(path, force)
-    if len(files) == 2 and files[0].resolve() == files[1].resolve() and str(files[0]) != os.devnull:
-        raise VideoError(f"{files[0]}: the video and the JSON must be two files, got one")
+    if len(targets) == 2 and targets[0].resolve() == targets[1].resolve() and str(targets[0]) != os.devnull:
+        raise VideoError(f"{targets[0]}: the video and the JSON must be two files, got one")
     if job.records == STDOUT and str(job.video) in STDOUTS:
         raise VideoError("standard output: the video and the JSON must be two files, got one")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -65,6 +66,7 @@ class Records:
         elif kind is None:
             self._file.finish()
         else:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
             if not self._file.failed:
                 warnings.warn(f"{self._file.part}: {self.lines} lines of JSON were written until then", FastlocWarning, stacklevel=2)

@@ -8,11 +8,13 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from fastloc.errors import VideoError
 from fastloc.utils.atomic_write import create, destination, is_stream
+from fastloc.utils.system import files
 
 __all__ = ["PartialFile", "check", "reason"]
 
@@ -54,7 +56,7 @@ def _open_stream(path: Path) -> int:
     flags, end = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0), time.monotonic() + PATIENCE
     while True:
         try:
-            descriptor = os.open(path, flags)
+            descriptor = files.open_descriptor(path, flags)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
@@ -94,7 +96,7 @@ class PartialFile(io.RawIOBase):
             self._target = path if self.stream else destination(path)
             self.part = path if self.stream else _part_of(self._target)
             descriptor = _open_stream(path) if self.stream else create(self.part, like=self._target)
-            self._file = io.FileIO(descriptor, "w" if self.stream else "w+")
+            self._file = files.File(descriptor, "w" if self.stream else "w+")
         except OSError as error:
             raise VideoError(f"{path}: cannot be written ({reason(error)})") from error
 
@@ -127,8 +129,10 @@ class PartialFile(io.RawIOBase):
 
     def cut(self, work: Callable[[io.FileIO], None]) -> None:
         """Let `work` change what was written, at the end."""
+        # what cannot be cut stays as it is
         if not self.stream:
-            work(self._file)
+            with suppress(OSError):
+                work(self._file)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._at = self._file.seek(offset, whence) if self.failed is None else offset
@@ -143,29 +147,40 @@ class PartialFile(io.RawIOBase):
             raise VideoError(f"{self.path}: cannot be written ({reason(self.failed)})") from self.failed
 
     def close(self) -> None:
-        """Leave the file under its partial name."""
-        if not self.closed:
-            self._file.close()
-        super().close()
+        """Leave the file under its partial name. Raises OSError where the system says only now that it could not write."""
+        try:
+            if not self.closed:
+                self._file.close()
+        finally:
+            super().close()
 
     def discard(self) -> None:
         """Leave nothing."""
-        self.close()
+        with suppress(OSError):
+            self.close()
+        # what is raised is why there is nothing to keep, not that it cannot be removed
         if not self.stream:
-            self.part.unlink(missing_ok=True)
+            with suppress(OSError):
+                files.remove(self.part)
 
     def finish(self) -> Path:
         """Move the file to its own name. Raises VideoError where that cannot be done; it then stays under the partial one."""
-        self.close()
-        if self.stream:
-            return self.path
-        if self.path.exists() and not self.force:
-            raise VideoError(f"{self.path}: was made by somebody else meanwhile; what was written here is in {self.part}")
+        kept = "" if self.stream else f"; what was written here is in {self.part}"
         try:
-            self.part.replace(self._target)
+            try:
+                # no name for what a loss of power could still take away
+                if not self.stream:
+                    files.sync_descriptor(self._file.fileno())
+            finally:
+                self.close()
+            if self.stream:
+                return self.path
+            if self.path.exists() and not self.force:
+                raise VideoError(f"{self.path}: was made by somebody else meanwhile{kept}")
+            files.rename(self.part, self._target)
             return self.path
         except OSError as error:
-            raise VideoError(f"{self.path}: cannot be written ({reason(error)}); what was written here is in {self.part}") from error
+            raise VideoError(f"{self.path}: cannot be written ({reason(error)}){kept}") from error
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()

@@ -119,7 +119,8 @@ class VideoWriter:
                 self._encoder.finish(rest=False)
         if self._file.failed and self._container.mark == b"moof":
             self._file.cut(trim)
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
         if self._encoder is None or self._file.stream or not _playable(self.partial):
             self._file.discard()
             return None

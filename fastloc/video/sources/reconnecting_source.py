@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 from fastloc.errors import VideoError
+from fastloc.utils.system.panics import as_exception
 from fastloc.video.sources.av_base import AvSource
 from fastloc.video.sources.av_reader import Reader
 from fastloc.video.sources.backoff import delays
@@ -72,8 +73,8 @@ class LiveSource(AvSource):
                 self._inbox.put(frame)
                 self._room.acquire()
             self._inbox.put(None)
-        except Exception as error:
-            self._inbox.put(error)
+        except BaseException as error:
+            self._inbox.put(as_exception(error))
 
     def _run(self) -> Iterator[Frame]:
         while not self._stop.is_set():

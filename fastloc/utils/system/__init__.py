@@ -1,0 +1,1 @@
+"""The system below: files that change, unfinished files, and what runs out."""

@@ -1,0 +1,38 @@
+"""Errors of libraries that mean that the machine has no more of something: memory, threads, or files that may be open."""
+
+from __future__ import annotations
+
+__all__ = ["exhausted"]
+
+# how libraries say it in errors of no class of their own: PyTorch's allocators on Linux and Windows, C++, the loader, Python's threads
+_SAID = {
+    "can't allocate memory": "memory",
+    "not enough memory": "memory",
+    "Cannot allocate memory": "memory",
+    "bad_alloc": "memory",
+    "bad allocation": "memory",
+    "can't start new thread": "threads",
+    "Too many open files": "files",
+}
+_WORDS = {
+    "memory": "there is not enough memory; give fewer or smaller pictures at once, a smaller model, or more memory",
+    "GPU memory": "there is not enough memory on the GPU; give fewer or smaller pictures at once, a smaller model, or --device cpu",
+    "files": "this process may open no more files; raise the limit (ulimit -n)",
+    "threads": "the system starts no more threads; end other programs, or raise the limit of processes (ulimit -u)",
+}
+
+
+def exhausted(error: BaseException) -> str | None:
+    """A line that says what ran out, where an error means that: MemoryError, torch's OutOfMemoryError, and RuntimeErrors and
+    ImportErrors that say so; else None.
+
+    >>> exhausted(RuntimeError("can't start new thread"))
+    'the system starts no more threads; end other programs, or raise the limit of processes (ulimit -u)'
+    """
+    if isinstance(error, MemoryError):
+        return _WORDS["memory"]
+    if not isinstance(error, (RuntimeError, ImportError)):
+        return None
+    if type(error).__name__ == "OutOfMemoryError":
+        return _WORDS["GPU memory"]
+    return next((_WORDS[kind] for said, kind in _SAID.items() if said in str(error)), None)

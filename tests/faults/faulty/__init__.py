@@ -1,0 +1,1 @@
+"""Faults planted into the file layer, and the work that they meet."""

@@ -1,0 +1,173 @@
+"""Commands that write, run as the command line does. What takes long and writes nothing is made once: a trace, a golden, a measurement."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from faulty.campaign import Contents, Subject, each, growing
+
+__all__ = ["commands"]
+
+
+def commands(shared: Path) -> dict[str, Subject]:
+    """The commands, with what they share in this folder. Loads PyTorch, and nothing that starts threads: children are forked."""
+    _stand_ins(shared)
+    photos, data, clip = _photos(shared / "photos"), _data(shared / "set"), _clip(shared / "clip.mp4")
+    gem, rows = str(_gem()), shared / "rows"
+
+    def batch(*more: str) -> Callable[[Path], int]:
+        return lambda folder: _run("batch", photos, "-t", "cat", "-o", folder / "rows", "--model", gem, "--shard", "2", "--batch", "2",
+                                   "--threads", "1", *more)  # fmt: skip
+
+    return {
+        "export": Subject(lambda folder: _run("export", "-o", folder / "gem.onnx", "--for", "triton"), _old("gem.onnx"), each),
+        "embed": Subject(lambda folder: _run("embed", "cat", "dog", "-o", folder / "texts.npz"), _old("texts.npz")),
+        "calibrate": Subject(lambda folder: _run("calibrate", "--from", "noise", "-o", folder / "t.json"), _old("t.json")),
+        "video": Subject(
+            lambda folder: _run("video", clip, "-t", "cat", "-o", folder / "out.mp4", "--json", folder / "out.jsonl", "--force"),
+            _old("out.mp4", "out.jsonl"), each, kept=("out.partial-*",),
+        ),
+        "evaluate": Subject(
+            lambda folder: _run("evaluate", "folder", "--data", data, "--protocol", "plain", "--threads", "1", "-o", folder / "run"),
+            whole=_a_run,
+        ),
+        "batch": Subject(batch(), whole=_a_batch),
+        "batch convert": Subject(
+            lambda folder: _run("batch convert", rows, "--to", "coco", "-o", _free(folder / "labels.json")),
+        ),
+        "locate": Subject(
+            lambda folder: _run("locate", photos / "0.png", "-t", "cat", "--model", gem, "-o", folder / "maps", "--npz"), whole=each
+        ),
+        "temperatures that a method measures": Subject(_measured, quiet=True),
+    }  # fmt: skip
+
+
+def _run(*words: object) -> int:
+    from fastloc import cli
+
+    first, *more = map(str, words)
+    return int(cli.main([*first.split(), *more]))
+
+
+def _old(*names: str) -> Callable[[Path], None]:
+    def put(folder: Path) -> None:
+        for name in names:
+            (folder / name).write_bytes(b"of another day")
+
+    return put
+
+
+def _free(path: Path) -> Path:
+    path.unlink(missing_ok=True)
+    return path
+
+
+def _a_run(old: Contents, new: Contents, now: Contents) -> str:
+    """Rows are the first ones, in whole; every other file is whole."""
+    halves = [name for name, content in now.items() if not name.endswith("rows.jsonl") and content != new.get(name)]
+    rows = {name: content for name, content in now.items() if name.endswith("rows.jsonl")}
+    return f"half written: {halves}" if halves else growing(old, new, rows)
+
+
+def _a_batch(old: Contents, new: Contents, now: Contents) -> str:
+    """Every shard is whole; the manifest is that of the beginning or of the end."""
+    halves = [name for name, content in now.items() if name.endswith(".parquet") and content != new.get(name)]
+    manifest = now.get("rows/manifest.json", b"{}")
+    return f"half written: {halves}" if halves or not manifest.strip().endswith(b"}") else ""
+
+
+def _measured(folder: Path) -> None:
+    from fastloc import Localizer
+    from fastloc.engine import measured_temperatures
+
+    measured_temperatures.user_cache = lambda: folder
+    tables = measured_temperatures.MeasuredTemperatures("embedded", None)
+    localizer = Localizer("embedded", None, "itsm")
+    # as of a model that comes without a table
+    tables.get = lambda name, digest: None  # type: ignore[method-assign]
+    from fastloc.recipes import recipe
+
+    tables.applied(recipe("gem_matched"), {}, localizer.source, True, lambda row: _TABLE[0])
+
+
+_TABLE: list[Any] = []
+
+
+def _stand_ins(shared: Path) -> None:
+    import torch
+
+    from fastloc import Localizer
+    from fastloc.cli import video
+    from fastloc.cli.measure import calibrate
+    from fastloc.engine import calibration
+    from fastloc.export import to_onnx
+    from video_command import StandIn
+
+    assert torch.get_num_threads() == 1, "OMP_NUM_THREADS=1: threads do not come through a fork"
+    gem = _gem()
+
+    def graph(parts: object) -> Any:
+        import onnx_ir
+
+        return onnx_ir.load(gem)
+
+    to_onnx.trace, to_onnx._verify = graph, lambda path: None
+    localizer = Localizer("embedded", None, "itsm")
+    table = calibration.calibrate(localizer, calibration.at_hand("noise", 1, (64, 64)), rho=0.7, blocks=2, iterations=1, source="noise")
+    _TABLE.append(table)
+    calibration.calibrate = lambda *given, **more: table
+    calibrate._spread = lambda *given: np.ones((1, table.blocks, 1, 1, table.iterations + 1), np.float32)
+    video.engine = lambda args: StandIn()
+    found = to_onnx.golden_of
+    kept: list[Any] = []
+
+    def golden(*given: Any) -> Any:
+        kept.extend([] if kept else [found(*given)])
+        return kept[0]
+
+    to_onnx.golden_of = golden
+    (shared / "first").mkdir()
+    _run("export", "-o", shared / "first" / "gem.onnx")
+    assert kept, "the golden is made here, once"
+    from label_rows import drawn, write_batch
+
+    write_batch(shared / "rows", drawn())
+
+
+def _gem() -> Path:
+    from fastloc.embedded import GEM_ONNX
+
+    return Path(os.fspath(GEM_ONNX))
+
+
+def _photos(folder: Path) -> Path:
+    folder.mkdir()
+    noise = np.random.default_rng(0)
+    for index in range(5):
+        coarse = Image.fromarray(noise.integers(0, 256, (4, 4, 3), np.uint8))
+        coarse.resize((64, 48)).save(folder / f"{index}.png")
+    (folder / "3.png").write_bytes(b"no picture")
+    return folder
+
+
+def _data(folder: Path) -> Path:
+    for name in ("pictures", "masks"):
+        (folder / name).mkdir(parents=True)
+    noise = np.random.default_rng(1)
+    for index in range(10):
+        Image.fromarray(noise.integers(0, 256, (48, 64, 3), np.uint8)).save(folder / "pictures" / f"{index}.png")
+        Image.fromarray(noise.integers(0, 3, (48, 64), np.uint8)).save(folder / "masks" / f"{index}.png")
+    (folder / "names.txt").write_text("background\ncat\npizza\n")
+    return folder
+
+
+def _clip(path: Path) -> Path:
+    from clips import colours, write_clip
+
+    return write_clip(path, colours(4))

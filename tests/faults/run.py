@@ -1,0 +1,49 @@
+"""Make every call of the commands that writes fail once: `python tests/faults/run.py --only export --kind "a full disk"`.
+
+Every fault is printed with the call that brought it to light. The exit status is 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+os.environ["OMP_NUM_THREADS"] = "1"
+sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parents[1])]
+
+from faulty.campaign import faults_of  # noqa: E402
+from faulty.commands import commands  # noqa: E402
+from faulty.plan import KINDS  # noqa: E402
+
+# kinds that every command meets; the others its pieces do (tests/faults/test_faults.py)
+USUAL = ("a full disk", "a failing disk", "killed behind a call")
+
+
+def main() -> int:
+    """Parse the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", metavar="COMMAND", help="run this command alone; may be repeated")
+    usual = ", ".join(USUAL)
+    parser.add_argument("--kind", action="append", choices=list(KINDS), help=f"kind of fault; may be repeated (default: {usual})")
+    parser.add_argument("--step", type=int, default=1, metavar="N", help="make every Nth call fail (default: 1)")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fastloc-faults-") as name:
+        folder, count = Path(name), 0
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+        (folder / "shared").mkdir()
+        subjects = commands(folder / "shared")
+        for command in given.only or subjects:
+            for kind in given.kind or USUAL:
+                for fault in faults_of(subjects[command], kind, folder / command / kind, given.step):
+                    count += 1
+                    print(f"{command}: {fault}", flush=True)
+        print(f"{count} faults in {len(given.only or subjects)} commands")
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Every call of the file layer fails once, and the process is killed at every one: nothing is lost, nothing is half written under a final
+name, one line says what is wrong, and the next run ends as if nothing had been."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastloc.utils.system import files
+from faulty.campaign import Subject, faults_of
+from faulty.pieces import PIECES
+from faulty.plan import KINDS
+from forked import needs_fork
+from repo import REPO
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.slow("a child for every call that writes", quick="piece")
+@needs_fork
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_call_fails_once(kind: str, piece: str, tmp_path: Path) -> None:
+    assert list(faults_of(PIECES[piece], kind, tmp_path)) == []
+
+
+def half(folder: Path) -> None:
+    files.write_bytes(folder / "x.txt", b"0123456789")
+
+
+def hasty(folder: Path) -> None:
+    """Removes the old file before the new one is there."""
+    files.write_bytes(folder / "new", b"0123456789")
+    files.remove(folder / "x.txt")
+    files.rename(folder / "new", folder / "x.txt")
+
+
+def silent(folder: Path) -> None:
+    try:
+        files.write_bytes(folder / "x.txt", b"0123456789")
+    except OSError:
+        return
+
+
+def raw(folder: Path) -> None:
+    try:
+        files.write_bytes(folder / "x.txt", b"0123456789")
+    except OSError as error:
+        raise KeyError("planted") from error
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("work", "kind", "message"),
+    [
+        (half, "a full disk", "neither old nor new: {'x.txt': 'other'}"),
+        (half, "killed in a call", "neither old nor new"),
+        (hasty, "killed behind a call", "neither old nor new"),
+        (silent, "a failing disk", "it says that all is well, and it is not"),
+        (raw, "a full disk", "KeyError"),
+    ],
+)
+def test_the_campaign_finds_work_that_loses_or_halves(work: object, kind: str, message: str, tmp_path: Path) -> None:
+    subject = Subject(work, lambda folder: (folder / "x.txt").write_bytes(b"before"))  # type: ignore[arg-type]
+    assert any(message in found for found in faults_of(subject, kind, tmp_path))
+
+
+@pytest.mark.slow("every command, and a child for its calls that write")
+@needs_fork
+def test_commands() -> None:
+    run = subprocess.run([sys.executable, "-P", str(HERE / "run.py")], cwd=REPO, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
