@@ -3,6 +3,7 @@
     python benchmarks/batching.py                      # every model and kind of work, as tables
     python benchmarks/batching.py --models embedded --work files frames
     python benchmarks/batching.py --record             # into benchmarks/records/batching.json
+    python benchmarks/batching.py --seconds 900        # fewer rounds where they would take longer
     python benchmarks/batching.py --quick              # whether it works
 
     files     picture files of three sizes through `Localizer.attempts`, and the peaks of each
@@ -11,8 +12,11 @@
 
 Every round runs each number of pictures a call once, beginning with another one each time. A ratio is the time of one picture a call over
 that of a batch, of the same round, so that above 1 the batch is faster; printed are its median, least and greatest. "error" is the largest
-difference of a similarity from that of one picture a call; grids of rows are float16. "auto" is what `--batch auto` chooses afterwards.
+difference of a similarity from that of one picture a call; grids of rows are float16. "auto" is what `--batch auto` chooses before that.
 ViT-B/16 has random weights, which cost the same as trained ones. Ratios of a machine that does other things are provisional.
+
+--seconds is for the whole run: each row has its share of what is left, and makes rounds until it is over, 3 at least, so that a slow
+machine can take longer. The record has the rounds of each row, and the seconds that were asked for and taken.
 """
 
 import argparse
@@ -20,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +45,7 @@ from video_parts import record  # noqa: E402
 RECORD = HERE / "records" / "batching.json"
 TEXTS = ["cat", "pizza", "red car", "tree"]
 SIZES, QUICK = (1, 2, 4, 8, 16), (1, 2)
-ROUNDS, COUNT, PICTURES = 7, 16, ((480, 640), (640, 480), (600, 600))
+ROUNDS, FEWEST, COUNT, PICTURES = 7, 3, 16, ((480, 640), (640, 480), (600, 600))
 FRAME = (1080, 1920)
 # a kind of work: what it does with so many pictures a call, what `--batch auto` measures of it, and similarities to compare
 Work = tuple[Callable[[int], Any], Callable[[], int], Callable[[int], list[np.ndarray[Any, Any]]]]
@@ -131,25 +135,32 @@ def loaded(options: dict[str, Any]) -> BaseLocalizer[Any]:
     return found
 
 
-def compared(work: Callable[[int], Any], sizes: Sequence[int], rounds: int) -> dict[int, list[float]]:
-    """Ratios to one picture a call of each round."""
-    for size in sizes:
-        work(size)
+def compared(work: Callable[[int], Any], sizes: Sequence[int], rounds: int, end: float = float("inf")) -> dict[int, list[float]]:
+    """Ratios to one picture a call of each round. No round begins from which on the clock would pass `end`, seconds of `time.perf_counter`,
+    as the last one took; at least `FEWEST` are made, or `rounds` where they are fewer. Every size has run before."""
     ratios: dict[int, list[float]] = {size: [] for size in sizes}
+    took = 0.0
     for number in range(rounds):
+        begun = time.perf_counter()
+        if number >= FEWEST and begun + took > end:
+            break
         first = number % len(sizes)
         seconds = {}
         for size in (*sizes[first:], *sizes[:first]):
             start = time.perf_counter()
             work(size)
             seconds[size] = time.perf_counter() - start
+        took = time.perf_counter() - begun
         for size in sizes:
             ratios[size].append(seconds[1] / seconds[size])
     return ratios
 
 
-def run(models: Sequence[str], works: Sequence[str], folder: Path, rounds: int, quick: bool = False) -> list[dict[str, Any]]:
-    """A row for every model and kind of work."""
+def run(
+    models: Sequence[str], works: Sequence[str], folder: Path, rounds: int, quick: bool = False, seconds: float = float("inf")
+) -> list[dict[str, Any]]:
+    """A row for every model and kind of work, in about so many seconds."""
+    begun = time.perf_counter()
     sizes, pictures = (QUICK, 4) if quick else (SIZES, COUNT)
     noise = np.random.default_rng(0)
     paths = []
@@ -158,18 +169,22 @@ def run(models: Sequence[str], works: Sequence[str], folder: Path, rounds: int, 
         paths.append(folder / f"{number:02}.jpg")
         coarse.resize(PICTURES[number % len(PICTURES)][::-1], Image.Resampling.BICUBIC).save(paths[-1])
     frames = [np.roll(np.asarray(Image.open(paths[0]).resize(FRAME[::-1])), 40 * number, 1) for number in range(pictures)]
-    rows = []
-    for name in models:
-        for kind in works:
-            work, auto, similarities = WORK[kind](MODELS[name](folder), paths, frames)
-            alone = similarities(1)
-            errors = {size: max(float(np.abs(a - b).max()) for a, b in zip(alone, similarities(size), strict=True)) for size in sizes[1:]}
-            ratios = compared(work, sizes, rounds)
-            rows.append({
-                "model": name, "work": kind, "pictures": len(alone), "rounds": rounds, "auto": None if quick else auto(),
-                "sizes": [{"size": size, "ratios": ratios[size], "error": errors[size]} for size in sizes[1:]],
-            })  # fmt: skip
-            print(*lines(rows[-1:]), sep="\n", flush=True)
+    rows: list[dict[str, Any]] = []
+    for place, (name, kind) in enumerate(product(models, works)):
+        now = time.perf_counter()
+        end = now + (begun + seconds - now) / (len(models) * len(works) - place)
+        work, auto, similarities = WORK[kind](MODELS[name](folder), paths, frames)
+        # all sizes have run after this, so that what is built at a first call is not measured
+        alone = similarities(1)
+        errors = {size: max(float(np.abs(a - b).max()) for a, b in zip(alone, similarities(size), strict=True)) for size in sizes[1:]}
+        # before the rounds, which take what is left
+        chosen = None if quick else auto()
+        ratios = compared(work, sizes, rounds, end)
+        rows.append({
+            "model": name, "work": kind, "pictures": len(alone), "rounds": len(ratios[1]), "auto": chosen,
+            "sizes": [{"size": size, "ratios": ratios[size], "error": errors[size]} for size in sizes[1:]],
+        })  # fmt: skip
+        print(*lines(rows[-1:]), sep="\n", flush=True)
     return rows
 
 
@@ -187,17 +202,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL", help=", ".join(MODELS))
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK), metavar="WORK", help=", ".join(WORK))
-    parser.add_argument("--rounds", type=count, metavar="N", help=f"rounds (default: {ROUNDS})")
+    parser.add_argument("--rounds", type=count, metavar="N", help=f"rounds at most (default: {ROUNDS})")
+    parser.add_argument("--seconds", type=count, metavar="N", help=f"of the whole run, but {FEWEST} rounds a row at least (default: any)")
     parser.add_argument("--record", action="store_true", help=f"write benchmarks/records/{RECORD.name}")
     parser.add_argument("--quick", action="store_true", help="two rounds of a few pictures: whether it works")
     args = parser.parse_args(arguments)
     if args.quick and args.record:
         parser.error("a record is not of a quick run")
-    head = record.head(())
+    head, begun = record.head(()), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fastloc-batching-") as folder:
-        rows = run(args.models, args.work, Path(folder), args.rounds or (2 if args.quick else ROUNDS), args.quick)
+        limit = float("inf") if args.seconds is None else float(args.seconds)
+        rows = run(args.models, args.work, Path(folder), args.rounds or (2 if args.quick else ROUNDS), args.quick, limit)
     if args.record:
-        record.write({"batching": {**head, "rows": rows}}, RECORD)
+        asked = {"seconds": args.seconds, "taken_seconds": round(time.perf_counter() - begun)}
+        record.write({"batching": {**head, **asked, "rows": rows}}, RECORD)
     return 0
 
 

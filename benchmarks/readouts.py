@@ -5,12 +5,17 @@
     python benchmarks/readouts.py --against COMMIT --record    # also writes benchmarks/records/readouts_cost.json
 
 Each round has new processes with the same similarities, first of one, then of the other, so what else the machine does falls on both.
-A process uses one thread. Times mean something on a machine that does nothing else, ratios on any.
+A process may use one processor, or as many as the step's name says, so that what divides its work among threads does not do so unseen.
+Times mean something on a machine that does nothing else, ratios on any.
+
+MB is what the first result adds to the process: the package, the picture (four bytes a pixel in Pillow) and the answer. "own" is what the
+step itself adds at most, answer included, to a process that holds the package and the result already.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import inspect
 import io
 import json
@@ -65,9 +70,10 @@ def jpeg_of(size: tuple[int, int]) -> bytes:
     return file.getvalue()
 
 
-def saved(result: Any) -> None:
+def saved(result: Any) -> bytes:
     """The overlay as a PNG file."""
-    result._repr_png_()
+    found: bytes = result._repr_png_()
+    return found
 
 
 @cache
@@ -77,12 +83,12 @@ def drawer() -> Any:
     return Drawer()
 
 
-def drawn(result: Any) -> None:
-    """A frame of a video, drawn."""
-    drawer()(np.asarray(result.picture), result)
+def drawn(result: Any) -> Any:
+    """A frame of a video, drawn: its pixels are an array, as a decoder's are."""
+    return drawer()(FRAMES[result.geometry.picture], result)
 
 
-def decoded(result: Any) -> None:
+def decoded(result: Any) -> Any:
     """A JPEG file of the picture's size to the model's input, at a reduced scale where there is one."""
     from fastloc.imaging import images
     from fastloc.imaging.preprocess import prepare
@@ -90,11 +96,12 @@ def decoded(result: Any) -> None:
     geometry = result.geometry
     height, width = geometry.resized
     kept = {"enough": lambda _: (2 * height, 2 * width)} if "enough" in inspect.signature(images.load).parameters else {}
-    prepare(images.load(FILES[geometry.picture], **kept), geometry, (0.5,) * 3, (0.5,) * 3)
+    return prepare(images.load(FILES[geometry.picture], **kept), geometry, (0.5,) * 3, (0.5,) * 3)
 
 
-# made where a step needs one
+# made where a step needs one, before the clock starts
 FILES: dict[tuple[int, int], bytes] = {}
+FRAMES: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
 
 STEPS = {
     "maps as bytes": lambda result: result.heatmap_array("uint8") if hasattr(result, "heatmap_array") else result.heatmaps,
@@ -102,6 +109,7 @@ STEPS = {
     "overlay": lambda result: result.overlay(),
     "overlay, saved": saved,
     "frame drawn": drawn,
+    "frame drawn, two threads": drawn,
     "file to input": decoded,
     "points": lambda result: result.points(),
     "points, boxes": lambda result: (result.points(), result.boxes()),
@@ -111,27 +119,48 @@ STEPS = {
 }
 
 
-def peak_kb() -> int:
-    """The most memory that this process has held, in KB; getrusage's figure is never less than that of the process it was forked from."""
-    found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
+# processors of a step, where they are more than one
+PROCESSORS = {"frame drawn, two threads": 2}
+
+
+def held_kb(name: str = "VmHWM") -> int:
+    """The most memory that this process has held, in KB, or "VmRSS", what it holds; getrusage's figure is never less than that of the
+    process it was forked from."""
+    found = re.search(rf"{name}:\s*(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
     return int(found[1]) if found else 0
 
 
+def fresh_peak() -> None:
+    """Give memory that nothing holds back to the system, and count the peak from what is held now."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
 def measured(case: str, order: str, step: str, repeats: int) -> dict[str, float]:
-    """Milliseconds, the median of several, of results that have computed nothing yet; and MB that the first one added to the process."""
+    """Milliseconds, the median of several, of results that have computed nothing yet; MB that the first one added to the process; and those
+    that the step alone added, of the last one, whose packages are there."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: PROCESSORS.get(step, 1)])
+    size = CASES[case][:2]
     if step == "file to input":
-        FILES[CASES[case][:2]] = jpeg_of(CASES[case][:2])
+        FILES[size] = jpeg_of(size)
+    if STEPS[step] is drawn:
+        FRAMES[size] = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     times = []
-    before = peak_kb()
-    after = before
+    before = held_kb()
+    after, own = before, 0
     for number in range(repeats):
         result = result_of(case, order)
-        begun = time.perf_counter()
-        STEPS[step](result)
+        if number == repeats - 1:
+            fresh_peak()
+        there, begun = held_kb("VmRSS"), time.perf_counter()
+        # held until the clock and the memory are read: an answer is a part of its cost, and giving it back is not
+        answer = STEPS[step](result)
         times.append(1e3 * (time.perf_counter() - begun))
         if not number:
-            after = peak_kb()
-    return {"ms": statistics.median(times), "mb": (after - before) / 1024}
+            after = held_kb()
+        own = held_kb() - there
+        del answer, result
+    return {"ms": statistics.median(times), "mb": (after - before) / 1024, "own_mb": own / 1024}
 
 
 def child(folder: Path, case: str, order: str, step: str, repeats: int) -> dict[str, float]:
@@ -163,7 +192,8 @@ def row_of(case: str, order: str, step: str, rounds: list[list[dict[str, float]]
     row: dict[str, Any] = {"case": case, "order": order, "step": step}
     for name, side in zip(("before", "now")[-len(sides):], sides, strict=True):
         row[f"{name}_ms"] = spread([one["ms"] for one in side])
-        row[f"{name}_mb"] = round(statistics.median(one["mb"] for one in side))
+        for kind in ("mb", "own_mb"):
+            row[f"{name}_{kind}"] = round(statistics.median(one[kind] for one in side))
     if len(sides) == 2:
         row["ratio"] = spread([before["ms"] / now["ms"] for before, now in rounds])
     return row
@@ -205,7 +235,7 @@ def main() -> None:
 
 
 def _head(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts of a record. A process has one thread, and of the packages numpy and Pillow alone."""
+    """The facts of a record. A process has one thread, unless a step's name says more, and of the packages numpy and Pillow alone."""
     from video_parts import record
 
     facts = record.head(("PIL",))
@@ -215,7 +245,8 @@ def _head(args: argparse.Namespace) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> str:
     cells = [f"{row['case']:7} {row['order']:8} {row['step']:24}"]
-    cells += [f"{row[f'{name}_ms'][0]:8.1f} ms {row[f'{name}_mb']:5} MB" for name in ("before", "now") if f"{name}_ms" in row]
+    sides = [name for name in ("before", "now") if f"{name}_ms" in row]
+    cells += [f"{row[f'{name}_ms'][0]:8.1f} ms {row[f'{name}_mb']:5} MB, own {row[f'{name}_own_mb']:4}" for name in sides]
     return "  ".join([*cells, *(["{:5.2f}x ({:.2f} to {:.2f})".format(*row["ratio"])] if "ratio" in row else [])])
 
 

@@ -68,8 +68,8 @@ STEPS = (
     # what stands around the model
     _script("readouts-cost", f"readouts.py --against {_FULL_MAPS} --record", RECORDS + "readouts_cost.json",
             ("fastloc/imaging", "fastloc/results"), timed=True, seconds=600),
-    _script("batching", "batching.py --record", RECORDS + "batching.json", (*ENGINE, *EXPORTED, "fastloc/results", "fastloc/video"),
-            needs=("onnxruntime", "av"), timed=True, seconds=900),
+    _script("batching", "batching.py --seconds 900 --record", RECORDS + "batching.json",
+            (*ENGINE, *EXPORTED, "fastloc/results", "fastloc/video"), needs=("onnxruntime", "av"), timed=True, seconds=900),
     _runtimes("speed", timed=True),
     _script("edge", "edge.py --record", RECORDS + "edge.json", (*ANSWERS, *EXPORTED, "fastloc/bench", "benchmarks/edge_parts"),
             needs=("onnxruntime", "open_clip", "timm"), timed=True, seconds=900),

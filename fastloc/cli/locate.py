@@ -157,25 +157,31 @@ def _results(
     localizer: "Localizer | OnnxLocalizer | CnnLocalizer", jobs: Sequence[Job], args: argparse.Namespace
 ) -> "Iterator[Result | ImageError]":
     """The result of each job, or the reason why it has none, some batches read ahead."""
+    enough = localizer.enough if args.decode == "reduced" else None
     if args.batch == AUTO:
-        say(f"fastloc: {_choose(localizer, jobs, args)}", error=True)
+        say(f"fastloc: {_choose(localizer, jobs, args, enough)}", error=True)
     elif fixed_batch(localizer) is None:
         localizer.batch = args.batch
-    enough = localizer.enough if args.decode == "reduced" else None
     sources = (_picture(job.image, args.max_pixels, enough) for job in jobs)
     return localizer.attempts(sources, args.texts, max_pixels=args.max_pixels, decode=args.decode)
 
 
-def _choose(localizer: "Localizer | OnnxLocalizer | CnnLocalizer", jobs: Sequence[Job], args: argparse.Namespace) -> BatchChoice:
-    """Set the localizer's batch by measuring it on the first pictures; 1 for a few, which are done before that would be known."""
-    if len(jobs) < FEW and fixed_batch(localizer) is None:
+def _choose(
+    localizer: "Localizer | OnnxLocalizer | CnnLocalizer", jobs: Sequence[Job], args: argparse.Namespace,
+    enough: Callable[[Pair], Pair] | None,
+) -> BatchChoice:  # fmt: skip
+    """Set the localizer's batch by measuring it on the first pictures, decoded as all will be; 1 for a few, which are done before that
+    would be known."""
+    if (fixed := fixed_batch(localizer)) is not None:
+        return fixed
+    if len(jobs) < FEW:
         localizer.batch = 1
         return BatchChoice(1, {}, f"fewer than {FEW} pictures, too few to measure on")
     usable: list[Image] = []
     for job in jobs[:FEW]:
         if job.image != STDIN and len(usable) < SAMPLE:
             with suppress(ImageError):
-                picture = read_picture(job.image, args.max_pixels)
+                picture = read_picture(job.image, args.max_pixels, enough)
                 localizer.place(picture)
                 usable.append(picture)
     return choose_batch(localizer, usable, localizer.encode_texts(args.texts))

@@ -14,7 +14,10 @@ from fastloc.functional import resnet, vit
 from fastloc.functional.hierarchical import forms
 from fastloc.functional.output import Output
 from fastloc.imaging.example import Example, cell_shares
+from fastloc.imaging.geometry import Geometry
 from fastloc.recipes import RECIPES, Recipe
+from fastloc.results.base_localizer import BATCH
+from fastloc.results.batching import chunks
 from fastloc.utils.lru_cache import LruCache
 
 # a difference of unit vectors' means shorter than this is rounding
@@ -28,21 +31,50 @@ def encoded(localizer: ModelReader, texts: Sequence[str], kept: Examples) -> Ten
     examples = {text.key: text for text in texts if isinstance(text, Example)}
     if not examples:
         return localizer.source.text(texts, localizer.template)
-    found = dict(zip(examples, kept.all(list(examples), lambda key: example_embedding(localizer, examples[key])), strict=True))
+    missing = kept.missing(list(examples))
+    made = dict(zip(missing, example_embeddings(localizer, [examples[key] for key in missing]), strict=True))
+    # one that was kept may have been dropped meanwhile by another thread
+    rows_of = kept.all(list(examples), lambda key: made[key] if key in made else example_embedding(localizer, examples[key]))
+    found = dict(zip(examples, rows_of, strict=True))
     words = [text for text in texts if not isinstance(text, Example)]
     rows = iter(localizer.source.text(words, localizer.template) if words else ())
     each = [found[text.key] if isinstance(text, Example) else next(rows) for text in texts]
     return torch.stack([row.to(each[0].device) for row in each])
 
 
-@torch.inference_mode()
 def example_embedding(localizer: ModelReader, example: Example) -> Tensor:
-    """The example's embedding for the localizer's model and method, float32 [E] on the CPU, unit length.
+    """The embedding of one example: see `example_embeddings`."""
+    return example_embeddings(localizer, [example])[0]
+
+
+@torch.inference_mode()
+def example_embeddings(localizer: ModelReader, examples: Sequence[Example]) -> list[Tensor]:
+    """The examples' embeddings for the localizer's model and method, float32 [E] each on the CPU, unit length, in order.
+
+    Pictures, or crops, of one input size go through the image tower together, at most `BATCH` at a time.
 
     Raises:
-        FastlocError: the box lies outside the part of the picture that the model sees. TextError: its words cannot be used.
+        FastlocError: a box lies outside the part of the picture that the model sees. TextError: its words cannot be used.
     """
-    found = _of_patches(localizer, example) if reads_patches(localizer) else _of_crop(localizer, example)
+    patches, recipe = reads_patches(localizer), localizer.recipe
+    if not patches:
+        # the encoder's own embedding, with the method's registers
+        recipe = replace(RECIPES["itsm"], registers=recipe.registers, neurons=recipe.neurons)
+    pictures = [example.picture if patches else example.crop for example in examples]
+    geometries = [localizer.geometry(picture.size[::-1]) for picture in pictures]
+    found: dict[int, Tensor] = {}
+    for chunk in chunks(geometries, BATCH):
+        pixels = torch.stack([localizer.pixels(pictures[index], geometries[index]) for index in chunk])
+        out = _forward(localizer, recipe, pixels, cls=not patches)
+        rows = out.patches if patches else out.cls
+        assert rows is not None
+        for index, row in zip(chunk, rows, strict=True):
+            features = F.normalize(row.double().cpu(), dim=-1)
+            found[index] = _of_patches(features, examples[index], geometries[index], out.grid) if patches else features
+    return [_with_words(localizer, example, found[index]) for index, example in enumerate(examples)]
+
+
+def _with_words(localizer: ModelReader, example: Example, found: Tensor) -> Tensor:
     if example.words:
         words = localizer.source.text([example.words], localizer.template)[0].to(found)
         found = F.normalize(example.share * found + (1 - example.share) * words, dim=-1)
@@ -59,12 +91,9 @@ def reads_patches(localizer: ModelReader) -> bool:
     return not resnet.FORMS[localizer.recipe.name].relevance
 
 
-def _of_patches(localizer: ModelReader, example: Example) -> Tensor:
-    picture = example.picture
-    geometry = localizer.geometry(picture.size[::-1])
-    out = _forward(localizer, localizer.recipe, localizer.pixels(picture, geometry), cls=False)
-    shares = torch.from_numpy(cell_shares(geometry, out.grid, example.box)).flatten()
-    features = F.normalize(out.patches[0].double().cpu(), dim=-1)
+def _of_patches(features: Tensor, example: Example, geometry: Geometry, grid: tuple[int, int]) -> Tensor:
+    """The embedding [E] of an example, of the features [P, E] of its picture's patches, unit length each."""
+    shares = torch.from_numpy(cell_shares(geometry, grid, example.box)).flatten()
     inside = shares @ features / shares.sum()
     if example.weights == "map":
         heat = features @ F.normalize(inside, dim=-1)
@@ -80,18 +109,9 @@ def _of_patches(localizer: ModelReader, example: Example) -> Tensor:
     return F.normalize(inside, dim=-1)
 
 
-def _of_crop(localizer: ModelReader, example: Example) -> Tensor:
-    crop, row = example.crop, localizer.recipe
-    # the encoder's own embedding, with the method's registers
-    plain = replace(RECIPES["itsm"], registers=row.registers, neurons=row.neurons)
-    out = _forward(localizer, plain, localizer.pixels(crop, localizer.geometry(crop.size[::-1])), cls=True)
-    assert out.cls is not None
-    return F.normalize(out.cls[0].double().cpu(), dim=-1)
-
-
 def _forward(localizer: ModelReader, recipe: Recipe, pixels: Tensor, cls: bool) -> Output:
     weights = localizer.weights
-    given = pixels[None].to(localizer.device, weights.dtype)
+    given = pixels.to(localizer.device, weights.dtype)
     if isinstance(weights, Weights):
         return vit.forward(weights, given, recipe, cls=cls)
     if isinstance(weights, HierarchicalWeights):

@@ -67,12 +67,12 @@ class Bilinear:
         return across[..., first:stop, :], first
 
     def parts(
-        self, rows: slice, columns: slice, together: bool = False, across: Floats | None = None
+        self, rows: slice, columns: slice, together: bool = False, across: Floats | None = None, out: Floats | None = None
     ) -> Iterator[tuple[slice, slice, Floats]]:
         """Parts of the maps of about `CHUNK` pixels: texts, rows and the values [t, n, w] there, which are yours to change.
 
         together: all texts at a time. The rows and columns are of the picture, inside what the model saw. across: that of all texts and
-        the columns, where you have it.
+        the columns, where you have it. out: an array [T, r, c] of the rows and columns, in the grids' dtype, that the values are made in.
         """
         wide, count = columns.stop - columns.start, len(self.values)
         axis = self.rows[-1]
@@ -90,6 +90,7 @@ class Bilinear:
                 made = np.multiply(
                     cells[:, min(cell + 1, cells.shape[1] - 1), None] - above,
                     axis.weight[first:stop].astype(cells.dtype)[:, None],
+                    out=None if out is None else out[texts, first - rows.start : stop - rows.start],
                 )
                 made += above
                 yield texts, slice(first, stop), made

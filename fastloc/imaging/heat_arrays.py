@@ -6,7 +6,7 @@ rounding are done on the patch grid, and a strip of pixels is one product of two
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,7 @@ from fastloc.imaging.heatmaps import Heat, is_flat
 from fastloc.utils.hardware import processors
 
 __all__ = [
-    "DTYPES", "array_of", "dtype_of", "grid_steps", "heat_at", "pixels_of", "scaled", "stretched", "tiles", "to_steps",
+    "DTYPES", "array_of", "dtype_of", "grid_steps", "heat_at", "pixels_of", "scaled", "side_by_side", "stretched", "tiles", "to_steps",
 ]  # fmt: skip
 
 Floats = NDArray[Any]
@@ -77,11 +77,12 @@ def array_of(heat: Heat, dtype: np.dtype[Any], rows: slice, columns: slice) -> N
     """Heat [T, r, c] of rows and columns of the picture, in one of `DTYPES`; uint8 is heat * 255, rounded.
 
     float32 has the bits of `Heat.tile`, float16 those of its rounding; uint8 is less than one step from the exact value. Beside the array
-    it takes some MB, and twice the array where texts repeat. A crop's hidden borders are 0.
+    it takes a few MB, whatever the number of pixels and texts. A crop's hidden borders are 0.
     """
-    made = np.empty((len(heat.maps.values), rows.stop - rows.start, columns.stop - columns.start), dtype)
-    _fill(heat, made, rows, columns)
-    return made if heat.index is None else made[list(heat.index)]
+    made = np.empty((heat.count, rows.stop - rows.start, columns.stop - columns.start), dtype)
+    _fill(heat, made[: len(heat.maps.values)], rows, columns)
+    heat.repeat(made)
+    return made
 
 
 def _fill(heat: Heat, out: NDArray[Any], rows: slice, columns: slice) -> None:
@@ -97,7 +98,12 @@ def _fill(heat: Heat, out: NDArray[Any], rows: slice, columns: slice) -> None:
     count = min(processors(), THREADS) if out.size >= SHARED else 1
     edges = np.linspace(down.start, down.stop, count + 1).astype(int).tolist()
     slabs = [slice(*pair) for pair in pairwise(edges)]
-    first, *others = (partial(write, heat, inner[:, slab.start - down.start : slab.stop - down.start], slab, along) for slab in slabs)
+    side_by_side([partial(write, heat, inner[:, slab.start - down.start : slab.stop - down.start], slab, along) for slab in slabs])
+
+
+def side_by_side(works: Sequence[Callable[[], None]]) -> None:
+    """Do all of these, the first here and each other one in a thread of its own. Raises what one of them raises."""
+    first, *others = works
     if not others:
         first()
         return
@@ -125,10 +131,14 @@ def scaled(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float
 
 
 def _values(heat: Heat, out: NDArray[Any], rows: slice, columns: slice) -> None:
+    if out.dtype == heat.maps.values.dtype:
+        heat.fill(out, rows, columns)
+        return
     for texts, part, values in heat.parts(rows, columns):
-        made = to_steps(values) if out.dtype == np.uint8 else values
-        place = slice(part.start - rows.start, part.stop - rows.start)
-        out[texts, place] = made
+        if out.dtype == np.uint8:
+            values *= np.float32(255)
+            values += np.float32(0.5)
+        np.copyto(out[texts, part.start - rows.start : part.stop - rows.start], values, casting="unsafe")
 
 
 def _steps(heat: Heat, out: NDArray[np.uint8], rows: slice, columns: slice) -> None:
@@ -136,15 +146,16 @@ def _steps(heat: Heat, out: NDArray[np.uint8], rows: slice, columns: slice) -> N
     scaled = grid_steps(heat)
     # no blend of cells reaches beyond them, so that few maps need the cut
     cut = heat.cut and bool(scaled.min() < 0 or scaled.max() >= 256)
-    wide, flat = columns.stop - columns.start, scaled.reshape(-1, scaled.shape[2])
-    across = np.empty((len(flat), wide), np.float32)
-    for place, cells, weights in _strips(heat.maps.columns[-1], columns, len(flat)):
-        np.matmul(flat[:, cells], weights.T, out=across[:, place])
-    strips = list(_strips(heat.maps.rows[-1], rows, wide))
+    wide = columns.stop - columns.start
+    lines, strips = list(_strips(heat.maps.columns[-1], columns, scaled.shape[1])), list(_strips(heat.maps.rows[-1], rows, wide))
+    # of one map at a time: all maps' would be as large as some of the answers
+    across = np.empty((scaled.shape[1], wide), np.float32)
     strip = np.empty((max(place.stop - place.start for place, _, _ in strips), wide), np.float32)
-    for grid, map_ in zip(across.reshape(*scaled.shape[:2], wide), out, strict=True):
+    for grid, map_ in zip(scaled, out, strict=True):
+        for place, cells, weights in lines:
+            np.matmul(grid[:, cells], weights.T, out=across[:, place])
         for place, cells, weights in strips:
-            made = np.matmul(weights, grid[cells], out=strip[: len(weights)])
+            made = np.matmul(weights, across[cells], out=strip[: len(weights)])
             if cut:
                 np.clip(made, 0, np.float32(255.5), out=made)
             np.copyto(map_[place], made, casting="unsafe")

@@ -62,9 +62,9 @@ def peak(heat: Floats) -> tuple[int, int]:
     return row, column
 
 
-def softmax(x: Floats, scale: float) -> Floats:
-    """Softmax of scale * x over the texts, the first axis of x [T, ...]."""
-    powers: Floats = x - x.max(axis=0, keepdims=True)
+def softmax(x: Floats, scale: float, out: Floats | None = None) -> Floats:
+    """Softmax of scale * x over the texts, the first axis of x [T, ...], into out (which may be x) where given."""
+    powers: Floats = np.subtract(x, x.max(axis=0, keepdims=True), out=out)
     powers *= scale
     np.exp(powers, out=powers)
     # one by one: a sum over an axis has another order for other shapes
@@ -113,22 +113,41 @@ class Heat:
     logit_scale: float | None = None
     index: tuple[int, ...] | None = None
 
-    def parts(self, rows: slice, columns: slice, across: Floats | None = None) -> Iterator[tuple[slice, slice, Floats]]:
-        """Parts of the heat of the maps: texts, rows and the values [t, n, w] there; of pixels inside what the model saw."""
-        for texts, part, values in self.maps.parts(rows, columns, together=self.logit_scale is not None, across=across):
+    @property
+    def count(self) -> int:
+        """The number of texts."""
+        return len(self.maps.values) if self.index is None else len(self.index)
+
+    def repeat(self, made: NDArray[Any]) -> None:
+        """Of an array [T, ...] that begins with the distinct maps, bring each to its places."""
+        # a map's number is at most that of its first place: from the last place on, none is written over before it is read
+        for place, number in reversed(list(enumerate(self.index or ()))):
+            if place != number:
+                made[place] = made[number]
+
+    def parts(
+        self, rows: slice, columns: slice, across: Floats | None = None, out: Floats | None = None
+    ) -> Iterator[tuple[slice, slice, Floats]]:
+        """Parts of the heat of the maps: texts, rows and the values [t, n, w] there; of pixels inside what the model saw. out: see
+        `Bilinear.parts`; the heat is made in it."""
+        for texts, part, values in self.maps.parts(rows, columns, self.logit_scale is not None, across, out):
             yield texts, part, self.of(values, texts)
 
     def inside(self, rows: slice, columns: slice, across: Floats | None = None) -> Floats:
         """[t, r, c]: the heat of the maps at pixels that the model saw; see `Bilinear.parts`."""
         made = np.empty((len(self.maps.values), rows.stop - rows.start, columns.stop - columns.start), self.maps.values.dtype)
-        for texts, part, heat in self.parts(rows, columns, across):
-            made[texts, part.start - rows.start : part.stop - rows.start] = heat
+        self.fill(made, rows, columns, across)
         return made
+
+    def fill(self, out: Floats, rows: slice, columns: slice, across: Floats | None = None) -> None:
+        """Make `inside` in an array of its shape and dtype, which may be a part of another."""
+        for _ in self.parts(rows, columns, across, out):
+            pass
 
     def of(self, values: Floats, texts: slice) -> Floats:
         """The heat of values [t, ...] of the maps of these texts, in their place. All texts stand together where they compete."""
         if self.logit_scale is not None:
-            return softmax(values, self.logit_scale)
+            return softmax(values, self.logit_scale, out=values)
         if self.low is not None and self.span is not None:
             shape = (-1, *(1,) * (values.ndim - 1))
             values -= self.low[texts].reshape(shape)
@@ -141,12 +160,14 @@ class Heat:
         """[T, r, c]: the heat of rows and columns of the picture; 0 where a crop hid it."""
         height, width = self.geometry.picture
         (top, bottom, _), (left, right, _) = rows.indices(height), columns.indices(width)
-        made = np.zeros((len(self.maps.values), max(bottom - top, 0), max(right - left, 0)), self.maps.values.dtype)
+        made = np.zeros((self.count, max(bottom - top, 0), max(right - left, 0)), self.maps.values.dtype)
+        distinct = made[: len(self.maps.values)]
         down, along = self.geometry.covered()
         down, along = slice(max(down.start, top), min(down.stop, bottom)), slice(max(along.start, left), min(along.stop, right))
         if down.start < down.stop and along.start < along.stop:
-            made[:, down.start - top : down.stop - top, along.start - left : along.stop - left] = self.inside(down, along)
-        return made if self.index is None else made[list(self.index)]
+            self.fill(distinct[:, down.start - top : down.stop - top, along.start - left : along.stop - left], down, along)
+        self.repeat(made)
+        return made
 
 
 def heat_of(

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 
 from fastloc.errors import FastlocError, unknown
 
-__all__ = ["DECODES", "MARGIN", "ReducedPicture", "check_decode", "divisor"]
+__all__ = ["DECODES", "MARGIN", "LatePicture", "ReducedPicture", "check_decode", "divisor"]
 
 Pair = tuple[int, int]
 
@@ -24,7 +24,25 @@ _LEFT, _TOP = (2, 3, 6, 7), (3, 4, 7, 8)
 _ORIENTATION = 0x0112
 
 
-class ReducedPicture(Image.Image):
+class LatePicture(Image.Image):
+    """An RGB picture of a size (width, height) that `make` makes at the first use of its pixels: many pictures are asked for their size
+    alone."""
+
+    def __init__(self, size: Pair, make: Callable[[], Image.Image]) -> None:
+        super().__init__()
+        self._mode, self._size, self._make = "RGB", size, make
+
+    def load(self) -> Any:
+        """Make the pixels, once. Raises what `make` raises."""
+        if self._im is None:
+            self.im = self._make().im
+        return super().load()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Image.frombytes, ("RGB", self.size, self.tobytes())
+
+
+class ReducedPicture(LatePicture):
     """An upright RGB picture of full size whose pixels are not decoded yet, and beside it the same picture at 1 / divisor.
 
     Attributes:
@@ -34,26 +52,16 @@ class ReducedPicture(Image.Image):
     """
 
     def __init__(self, small: Image.Image, size: Pair, divisor: int, orientation: int, decode: Callable[[], Image.Image]) -> None:
-        super().__init__()
-        self._mode, self._size = "RGB", size
-        self.small, self._decode = small, decode
+        super().__init__(size, decode)
+        self.small = small
         width, height = size[0] / divisor, size[1] / divisor
         left = small.width - width if orientation in _LEFT else 0.0
         top = small.height - height if orientation in _TOP else 0.0
         self.box = (left, top, left + width, top + height)
 
-    def load(self) -> Any:
-        """Decode the full picture, once."""
-        if self._im is None:
-            self.im = self._decode().im
-        return super().load()
-
     def suffices(self, least: Pair) -> bool:
         """True where the reduced picture has at least (height, width) pixels."""
         return self.small.height >= least[0] and self.small.width >= least[1]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Image.frombytes, ("RGB", self.size, self.tobytes())
 
 
 def check_decode(decode: str) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from PIL import Image
 
+from fastloc.imaging.reduced_picture import LatePicture
 from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
 from fastloc.video.sources.frame import Frame
@@ -55,8 +56,10 @@ class StreamResult:
 
     @cached_property
     def result(self) -> Result:
-        """The `fastloc.Result`, made on first use: it takes the frame's pixels to the host."""
-        return self.located.result(Image.fromarray(self.frame.rgb))
+        """The `fastloc.Result`, made on first use: it takes the frame's pixels to the host. They become a picture at its first use: points
+        and drawings need none."""
+        pixels = self.frame.rgb
+        return self.located.result(LatePicture((pixels.shape[1], pixels.shape[0]), lambda: Image.fromarray(pixels)))
 
     def __repr__(self) -> str:
         return f"StreamResult({self.frame!r}, {', '.join(map(repr, self.texts))}{', reused' if self.reused else ''})"

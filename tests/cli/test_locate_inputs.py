@@ -10,13 +10,16 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from command_line import Run, run_fixture  # noqa: F401
+from fastloc.cli import locate
 from fastloc.embedded import GEM_ONNX, GEM_TEXT_ONNX, SAMPLES
 from fastloc.imaging.reduced_picture import ReducedPicture
+from fastloc.results.batch_choice import SAMPLE, BatchChoice
 
 MARKET = SAMPLES / "market.webp"
 
@@ -84,6 +87,25 @@ def test_a_reduced_scale(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert one["peak"]["similarity"] == pytest.approx(other["peak"]["similarity"], abs=0.01)
     assert not decoded
     assert run("locate", "large.jpg", "-t", "cat", "--decode", "half").status == 2
+
+
+@pytest.mark.parametrize("decode", ["full", "reduced"])
+def test_a_batch_is_measured_on_pictures_as_they_will_be(decode: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the scale at which all are decoded."""
+    for number in range(locate.FEW):
+        Image.open(MARKET).convert("RGB").resize((600, 400)).save(tmp_path / f"{number:02}.jpg")
+    kinds: list[type] = []
+
+    def chosen(localizer: Any, pictures: list[Image.Image], texts: Any) -> BatchChoice:
+        kinds.extend(type(each) for each in pictures)
+        localizer.batch = 4
+        return BatchChoice(4, {}, "measured")
+
+    monkeypatch.setattr(locate, "choose_batch", chosen)
+    asked = ("-t", "cat", "--json", "--model", GEM_ONNX, "--text-tower", GEM_TEXT_ONNX, "--batch", "auto", "--decode", decode)
+    status, out, err = run("locate", ".", *asked)
+    assert status == 0 and "batch 4: measured" in err and len(found(out)) == locate.FEW
+    assert kinds == [ReducedPicture if decode == "reduced" else Image.Image] * SAMPLE
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])

@@ -13,6 +13,7 @@ from PIL import Image
 import fastloc
 from fastloc import Example
 from fastloc.embedded import SAMPLES
+from fastloc.engine import examples
 from fastloc.engine.examples import example_embedding
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, ImageError, TextError
@@ -118,6 +119,32 @@ def test_a_method_of_gradients_takes_the_crops_embedding(localizer: Localizer) -
     found = forward(localizer.source.vit, other.pixels(crop, other.geometry((80, 80)))[None], fastloc.recipes.recipe("itsm"), cls=True).cls
     assert found is not None
     torch.testing.assert_close(example_embedding(other, example), F.normalize(found[0], dim=0), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["gem", "legrad"])
+def test_several_go_through_the_tower_together(localizer: Localizer, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures, or crops, of one input size in one pass; kept ones in none; each as alone."""
+    sizes, forward_ = [], examples._forward
+
+    def counted(one: object, recipe: object, pixels: torch.Tensor, cls: bool) -> object:
+        sizes.append(len(pixels))
+        return forward_(one, recipe, pixels, cls)
+
+    other = localizer.with_method(method)
+    asked = [Example(GARDEN, (8 * each, 0, 60 + 8 * each, 80), words="a dog" if each else "") for each in range(3)]
+    asked.append(Example(MARKET, (0, 0, 60, 80)))
+    alone = [example_embedding(other, each) for each in asked]
+    monkeypatch.setattr(examples, "_forward", counted)
+    found = other._encoded([asked[0], "cat", *asked, asked[1]])
+    assert sizes == [4]
+    for place, each in enumerate([asked[0], None, *asked, asked[1]]):
+        if each is not None:
+            torch.testing.assert_close(found[place], alone[asked.index(each)], atol=1e-6, rtol=0)
+    sizes.clear()
+    other._encoded(asked[:2])
+    assert not sizes
+    monkeypatch.setattr(examples, "BATCH", 2)
+    assert len(examples.example_embeddings(other, asked[1:])) == 3 and sizes == [2, 1]
 
 
 def test_an_exported_file_takes_its_embedding(localizer: Localizer, tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from evaluation_subjects import Classes, Patches, sample
 from fastloc.errors import FastlocError
+from fastloc.evaluation import judges
 from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.samples import Sample
 from fastloc.evaluation.segmentation import stacked
 from fastloc.evaluation.segmentation.grids import stacked_grids
 from fastloc.evaluation.segmentation.judge import SegmentationJudge
 from fastloc.evaluation.segmentation.pictures import Input
+from fastloc.evaluation.segmentation.views import joined, views
 from fastloc.evaluation.segmentation.windows import axis
 from fastloc.reference import evaluation
 
@@ -101,6 +103,43 @@ def test_pictures_of_a_chunk_share_batches_and_have_the_rows_they_have_alone() -
         assert sum(count for _, _, count in row.counts) == (each.labels >= 0).sum()
         for label in range(len(NAMES)):
             assert sum(count for true, _, count in row.counts if true == label) == (each.labels == label).sum()
+
+
+def test_the_views_of_windows_share_their_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call for the five views of all windows, which have the grids that they have one view after the other."""
+    made = judge(views="itaclip", view_weight=0.7)
+    given = [made_sample(made, size, seed) for seed, size in enumerate(SIZES[:2])]
+    pixels = [one.normalised(made.normalisation, made.subject.device) for one in given]
+    count = sum(len(one.vertical.starts) * len(one.horizontal.starts) for one in given)
+    found = stacked_grids(made.subject, made.texts, (), made.protocol, given, pixels)
+    assert made.subject.batches == [5 * count]
+    for one, picture, grids in zip(given, pixels, found, strict=True):
+        side, next_ = one.vertical.side, one.horizontal.side
+        rows = []
+        for top in one.vertical.starts:
+            windows = [picture[None, :, top : top + side, left : left + next_] for left in one.horizontal.starts]
+            each = [joined([made.subject.similarity(view, made.texts) for view in views(window)], 0.7)[0] for window in windows]
+            rows.append(torch.cat(each, 2))
+        assert (grids - torch.cat(rows, 1)).abs().max() < 1e-6
+    # a batch has no more inputs than without views
+    monkeypatch.setitem(judges._TOGETHER, "cpu", 10 * 48 * 48)
+    made.subject.batches.clear()
+    few = stacked_grids(made.subject, made.texts, (), made.protocol, given, pixels)
+    assert made.subject.batches == [10] * (count // 2) + [5] * (count % 2)
+    assert all((one - other).abs().max() < 1e-6 for one, other in zip(found, few, strict=True))
+
+
+def test_views_are_those_of_the_literal_statement() -> None:
+    made = judge(views="itaclip", view_weight=0.7)
+    one = made_sample(made, SIZES[1])
+    pixels = one.normalised(made.normalisation, made.subject.device)
+    (grids,) = stacked_grids(made.subject, made.texts, (), made.protocol, [one], [pixels])
+    (block,) = made.logits(one, pixels, grids).blocks()
+    expected = evaluation.logits(
+        lambda window: made.subject.similarity(window, made.texts), pixels, one.truth.shape, made.subject.patch, crop=48, stride=24,
+        view_weight=0.7,
+    )  # fmt: skip
+    assert block.logits.shape == expected.shape and (block.logits - expected).abs().max() < 1e-6
 
 
 def _windows(made: SegmentationJudge, each: Sample) -> list[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """Heatmaps as arrays of a dtype, a size and a part, against their definition in double precision."""
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,38 @@ def test_tiles_and_threads_make_the_whole(dtype: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(heat_arrays, "SHARED", 1)
     monkeypatch.setattr(heat_arrays, "processors", lambda: 3)
     assert np.abs(whole(heat, dtype).astype(float) - full).max() <= (dtype == "uint8")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "order", "scale"), [("uint8", "picture", None), ("float32", "picture", None), ("uint8", "softmax", 40.0)]
+)
+def test_beside_the_array_little_is_held(dtype: str, order: str, scale: float | None) -> None:
+    """Of twelve megapixels and ten texts, two of them equal, less than 9 MB, so that bytes take a quarter of what floats do."""
+    similarity = np.random.default_rng(0).normal(size=(10, 28, 28)).astype(np.float32)
+    similarity[9] = similarity[7]
+    texts = 10 if dtype == "uint8" and order == "picture" else 3
+    heat = heat_of(similarity[-texts:], fit((3000, 4000), 448, 16), order, scale)
+    tracemalloc.start()
+    made = whole(heat, dtype)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert made.nbytes == texts * 3000 * 4000 * made.itemsize
+    assert peak - made.nbytes < 9e6, peak - made.nbytes
+
+
+@pytest.mark.parametrize("dtype", heat_arrays.DTYPES)
+@pytest.mark.parametrize("pattern", ["abcab", "aabbc", "abbba", "aaaaa"])
+def test_equal_texts_have_one_map(dtype: str, pattern: str) -> None:
+    """Whatever their places: those of the distinct texts, each where it was asked for."""
+    similarity, geometry = cases(2)
+    distinct = {letter: similarity[number] for number, letter in enumerate(dict.fromkeys(pattern))}
+    heat = heat_of(np.stack([distinct[letter] for letter in pattern]), geometry, "softmax", 40.0)
+    alone = heat_of(np.stack(list(distinct.values())), geometry, "softmax" if len(distinct) > 1 else "picture", 40.0)
+    rows, columns = slice(3, 8), slice(1, 9)
+    expected = heat_arrays.array_of(alone, np.dtype(dtype), rows, columns)[[list(distinct).index(letter) for letter in pattern]]
+    assert np.array_equal(heat_arrays.array_of(heat, np.dtype(dtype), rows, columns), expected)
+    if dtype == "float32":
+        assert np.array_equal(heat.tile(rows, columns), expected)
 
 
 def test_strips_are_small_products() -> None:

@@ -133,6 +133,15 @@ def test_each_style_draws(style: str, texts: int) -> None:
             assert not np.array_equal(first, pixels), (style, size)
 
 
+def test_threads_draw_the_same() -> None:
+    found, pixels = result(4, size=(1024, 1024)), frame((1024, 1024))
+    alone = Drawer(threads=1)(pixels, found)
+    for threads in (2, 3):
+        assert np.array_equal(Drawer(threads=threads)(pixels, found), alone), threads
+    with pytest.raises(FastlocError, match="threads must be 1 or more, got 0"):
+        Drawer(threads=0)
+
+
 def test_the_strongest_text_colours_a_pixel() -> None:
     """Two texts, a half each: full heat has the text's own colour at the opacity, cold regions are the picture's."""
     similarity = np.zeros((2, 8, 8), np.float32)

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from fastloc.evaluation.judges import Subject, most_together
 from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.segmentation.pictures import Input
-from fastloc.evaluation.segmentation.views import joined, views
+from fastloc.evaluation.segmentation.views import PER_WINDOW, joined, views
 from fastloc.evaluation.segmentation.windows import WindowAxis
 
 __all__ = ["stacked_grids"]
@@ -31,7 +31,9 @@ def stacked_grids(
     found: list[list[Tensor]] = [[] for _ in given]
     for numbers in groups.values():
         vertical, horizontal = given[numbers[0]].vertical, given[numbers[0]].horizontal
-        most = most_together(subject.device, vertical.inside * horizontal.inside)
+        # the views of a window are inputs of a batch too
+        inputs = vertical.inside * horizontal.inside * (PER_WINDOW if protocol.views else 1)
+        most = most_together(subject.device, inputs)
         places = [
             (number, top, left) for number in numbers for top in given[number].vertical.starts for left in given[number].horizontal.starts
         ]
@@ -51,12 +53,11 @@ def _shape(axis: WindowAxis) -> tuple[int, int, int]:
 def _similarity(
     similarity: Callable[[Tensor], Tensor], protocol: Protocol, windows: Tensor, vertical: WindowAxis, horizontal: WindowAxis
 ) -> Tensor:
-    """Grids [B, T, h, w] of windows [B, 3, side, side], padded or cut to sizes that the model takes."""
-    grids = []
-    for view in views(windows) if protocol.views else (windows,):
-        padded = pad(view, (horizontal.before, horizontal.after, vertical.before, vertical.after))
-        grids.append(similarity(padded[..., : vertical.seen, : horizontal.seen]))
-    return joined(grids, protocol.view_weight) if protocol.views else grids[0]
+    """Grids [B, T, h, w] of windows [B, 3, side, side], padded or cut to sizes that the model takes; all their views in one batch."""
+    shown = torch.cat(views(windows)) if protocol.views else windows
+    padded = pad(shown, (horizontal.before, horizontal.after, vertical.before, vertical.after))
+    grids = similarity(padded[..., : vertical.seen, : horizontal.seen])
+    return joined(grids.chunk(PER_WINDOW), protocol.view_weight) if protocol.views else grids
 
 
 def _beside(grids: Sequence[Tensor], down: int) -> Tensor:

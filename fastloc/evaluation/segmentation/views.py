@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-__all__ = ["joined", "views"]
+__all__ = ["PER_WINDOW", "joined", "views"]
+
+# views of a window
+PER_WINDOW = 5
 
 # of red, green and blue in ITU-R 601's brightness, to torchvision's digits
 _GRAY = (0.2989, 0.587, 0.114)
@@ -21,7 +24,7 @@ _MIRRORS = ((-2,), (-1,))
 
 
 def views(windows: Tensor) -> list[Tensor]:
-    """Five views of normalised windows [B, 3, H, W], each of that shape: unchanged, gray, blurred, upside down, left to right.
+    """The `PER_WINDOW` views of normalised windows [B, 3, H, W], each of that shape: unchanged, gray, blurred, upside down, left to right.
 
     They are of whole windows: where the patch does not divide a side, a mirror image loses the pixels of its other end. Sides are at least
     6 pixels, as the blur mirrors them.

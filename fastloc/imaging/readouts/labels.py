@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +18,8 @@ from fastloc.imaging.readouts.turning import Turning
 __all__ = ["labels"]
 
 Floats = NDArray[Any]
+# values that are compared together: one block has a few thousand pixels, for which calls take longer than the work
+PIECE = 1 << 18
 
 
 def labels(similarity: Floats, geometry: Geometry, order: str = "none", turning: Turning | None = None) -> NDArray[np.int32]:
@@ -49,35 +51,46 @@ def _fill(maps: Bilinear, turning: Turning | None, rows: slice, columns: slice, 
     cells = maps.across(slice(None), columns)
     corners, margin = corners_of(cells, down, tops, lefts - columns.start)
     lead, rivals = _rivals(corners, margin)
-    shown, mixed, cold = lead, np.zeros(lead.shape, np.bool_), np.zeros(rivals.shape, np.bool_)
-    contested = rivals.sum(0) > 0
+    shown, unclear = lead, rivals.sum(0) > 1
     if turning is not None:
         heated = turning.maps.across(slice(None), columns)
         corners, margin = corners_of(heated, down, tops, lefts - columns.start)
         warm, cold = turning.sides(corners.min((2, 4)), corners.max((2, 4)), margin)
         own_warm, own_cold = (np.take_along_axis(each, lead[None], 0)[0] for each in (warm, cold))
         shown = np.where(own_cold, np.int32(BACKGROUND), lead)
-        mixed = ~own_warm & ~own_cold
+        unclear |= ~own_warm & ~own_cold
     widths = np.diff(lefts)
     for row, (top, bottom) in enumerate(pairwise(tops.tolist())):
         chosen[top:bottom, columns] = np.repeat(shown[row], widths)
         cell, weight = int(down.lower[top]), down.weight[top:bottom].astype(cells.dtype)[:, None]
         between = cell, min(cell + 1, down.seen.stop - 1), weight
-        for block in np.flatnonzero(contested[row] | mixed[row]).tolist():
-            left, right = int(lefts[block]), int(lefts[block + 1])
+        for blocks in _pieces(unclear[row], rivals[:, row], lefts, bottom - top):
+            left, right = int(lefts[blocks.start]), int(lefts[blocks.stop])
             part, out = slice(left - columns.start, right - columns.start), chosen[top:bottom, left:right]
-            texts = np.flatnonzero(rivals[:, row, block]).tolist() or [int(lead[row, block])]
+            # a text that is behind at a block is so too among those of the blocks beside it
+            texts = np.flatnonzero(rivals[:, row, blocks].any(1)).tolist()
             if len(texts) > 1:
                 _first(_between(cells, texts, part, *between), texts, out)
             if turning is None:
                 continue
             names = out.copy()
             for text in texts:
-                if cold[text, row, block]:
+                if cold[text, row, blocks].all():
                     out[names == text] = BACKGROUND
-                elif not warm[text, row, block]:
+                elif not warm[text, row, blocks].all():
                     is_warm = turning.warm(_between(heated, [text], part, *between)[0], text)
                     np.copyto(out, BACKGROUND, where=~is_warm & (names == text))
+
+
+def _pieces(unclear: NDArray[np.bool_], rivals: NDArray[np.bool_], lefts: NDArray[np.int64], high: int) -> Iterator[slice]:
+    """Blocks side by side whose pixels are compared together, of a row of blocks of this height: as many unclear ones as have about `PIECE`
+    values of their rivals [T, m]. lefts: where the blocks begin, and the end of the last one."""
+    ends = np.flatnonzero(np.diff(unclear.astype(np.int8), prepend=0, append=0)).tolist()
+    for first, stop in zip(ends[::2], ends[1::2], strict=True):
+        values = int(lefts[stop] - lefts[first]) * high * int(rivals[:, first:stop].any(1).sum())
+        parts = min(max(-(-values // PIECE), 1), stop - first)
+        edges = (first + (stop - first) * each // parts for each in range(parts + 1))
+        yield from (slice(*pair) for pair in pairwise(edges))
 
 
 def _between(cells: Floats, texts: list[int], part: slice, upper: int, lower: int, weight: Floats) -> Floats:
@@ -89,8 +102,7 @@ def _between(cells: Floats, texts: list[int], part: slice, upper: int, lower: in
 
 
 def _rivals(corners: Floats, margin: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Of each block [n, m] the text that leads at its first corner, and bool [T, n, m]: the texts that may be first at some pixel, where
-    they are several."""
+    """Of each block [n, m] the text that leads at its first corner, and bool [T, n, m]: the texts that may be first at some pixel."""
     count, high, _, wide, _ = corners.shape
     rivals: NDArray[np.bool_] = np.ones((count, high, wide), np.bool_)
     leads = np.empty(corners.shape[1:], np.int32)
@@ -98,15 +110,16 @@ def _rivals(corners: Floats, margin: float) -> tuple[NDArray[np.int32], NDArray[
     for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
         lead = np.take_along_axis(corners, leads[None, :, y, None, :, x, None], 0)
         rivals &= (lead - corners).min((2, 4)) <= margin
-    several: NDArray[np.bool_] = rivals & (rivals.sum(0) > 1)
-    return leads[:, 0, :, 0], several
+    return leads[:, 0, :, 0], rivals
 
 
 def _first(values: Floats, texts: Sequence[int], out: NDArray[np.int32]) -> None:
-    """The text of the first of the greatest of values [n, ...] of n texts, into out; on many small maps it is faster than argmax."""
-    out[...] = texts[0]
-    best = values[0]
-    for text, rival in zip(texts[1:], values[1:], strict=True):
-        np.copyto(out, text, where=rival > best)
-        if text != texts[-1]:
+    """The text of the first of the greatest of values [n, ...] of n texts in order, into out; it is faster than argmax over them."""
+    numbers = np.asarray(texts, np.min_scalar_type(texts[-1]))
+    best, which = values[0], np.full(values.shape[1:], numbers[0])
+    for number, rival in zip(numbers[1:], values[1:], strict=True):
+        # a later text has a higher number, so that the largest one is that of the last that rose
+        np.maximum(which, (rival > best).view(np.uint8) * number, out=which)
+        if number != numbers[-1]:
             best = np.maximum(best, rival)
+    out[...] = which

@@ -15,12 +15,13 @@ from PIL import Image
 from fastloc.errors import FastlocError, unknown
 from fastloc.imaging.overlay import colour_table
 from fastloc.results.result import Point, Result
+from fastloc.utils.hardware import processors
 from fastloc.video.output import annotations as marks
 from fastloc.video.output.annotations import Colour
 from fastloc.video.output.heat_rendering import heat_of, reduced
-from fastloc.video.output.painting import MOST, least_of, paint, paints
+from fastloc.video.output.painting import least_of, paint, paints
 from fastloc.video.output.peaks import peaks_of
-from fastloc.video.output.warm_parts import parts_of, warm_parts
+from fastloc.video.output.warm_parts import MOST, parts_of, warm_parts
 
 __all__ = ["STYLES", "Drawer", "hue"]
 
@@ -30,6 +31,8 @@ Pixels = NDArray[np.uint8]
 HUES: tuple[Colour, ...] = ((255, 84, 48), (40, 140, 255), (64, 214, 96), (255, 200, 20), (190, 90, 255), (0, 214, 210), (255, 90, 170))
 # heat from which cover begins, and from which it is full: cold regions stay clear and a warm core is evenly opaque
 ALONE, AMONG = (0.1, 0.8), (0.3, 0.9)
+# pixels of a frame from which on a second thread pays for its start, and the most threads: the model, and the encoder, have work too
+SHARED, THREADS = 1 << 20, 2
 # long side of a sheet of tiles, unless the frames' is longer, and the gap between them
 SHEET, GAP = 1920, 4
 # width over height that a sheet aims at: wide enough that two pictures lie side by side
@@ -44,17 +47,23 @@ class Drawer:
         opacity: of the warmest heat, above 0 up to 1
         threshold: heat from which there is a box, and a ring: a map that limits keep cold has none
         colormap: for one text alone, and for tiles: see `fastloc.imaging.overlay`
+        threads: that paint heat over a frame of `SHARED` pixels or more; by default 2, or 1 where the process may use one processor
 
     The same input gives the same bytes. Raises FastlocError for an unknown style or colour map and for numbers out of range.
     """
 
-    def __init__(self, style: str = "heat", opacity: float = 0.6, threshold: float = 0.5, colormap: str = "turbo") -> None:
+    def __init__(
+        self, style: str = "heat", opacity: float = 0.6, threshold: float = 0.5, colormap: str = "turbo", threads: int | None = None
+    ) -> None:
         if style not in STYLES:
             raise FastlocError(unknown("style", style, STYLES))
         for name, value in (("opacity", opacity), ("threshold", threshold)):
             if not 0 < value <= 1:
                 raise FastlocError(f"{name} must be above 0 and at most 1, got {value!r}")
+        if threads is not None and threads < 1:
+            raise FastlocError(f"threads must be 1 or more, got {threads!r}")
         self._draw, self._threshold, self._opacity = STYLES[style], threshold, opacity
+        self._threads = min(processors(), THREADS) if threads is None else threads
         self._alone = paints(colour_table(colormap).round().astype(np.uint8), _cover(*ALONE, opacity))
 
     def __call__(self, pixels: Pixels, result: Result) -> Pixels:
@@ -65,7 +74,9 @@ class Drawer:
         """Heat over the picture: of one text in the colour map, of several each in its own colour, the strongest on top."""
         count = len(result.texts)
         table = self._alone if count == 1 else _among(count, self._opacity)
-        painted = paint(pixels, warm_parts(result, pixels.shape[:2], least_of(table)), table)
+        high, wide = pixels.shape[:2]
+        threads = self._threads if high * wide >= SHARED else 1
+        painted = paint(pixels, warm_parts(result, (high, wide), least_of(table), threads), table)
         peaks = peaks_of(result)
         self._rings(painted, peaks)
         _legend(painted, peaks)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.video.output.warm_parts import Part
+from fastloc.imaging.heat_arrays import side_by_side
+from fastloc.video.output.warm_parts import Part, Stream
 
-__all__ = ["MOST", "least_of", "paint", "paints"]
+__all__ = ["least_of", "paint", "paints"]
 
 Steps = NDArray[np.uint8]
 # red in the lowest byte
 Words = NDArray[np.uint32]
 
-# texts that have colours of their own
-MOST = 256
-OUTER, INNER = np.uint32(0xFF00FF), np.uint32(0x00FF00)
+OUTER, INNER = np.uint32(0x00FF00FF), np.uint32(0x0000FF00)
 
 
 def paints(colours: Steps, cover: Sequence[int]) -> Words:
@@ -34,57 +34,53 @@ def least_of(table: Words) -> int:
     return max(int((table[:256] >> 24 < 255).argmax()), 1)
 
 
-def paint(pixels: Steps, parts: Iterable[Part], table: Words) -> Steps:
-    """New pixels uint8 [H, W, 3]: in each part the highest heat of a pixel, of the first text that has it, is painted over the picture as
-    the table of `paints` says, [256 * n] for heat 0 … 255 of each; texts from `MOST` on have the last one's. A cover of 0 leaves a pixel as
-    it is; another is within two levels of the exact mixture."""
+def paint(pixels: Steps, streams: Sequence[Stream], table: Words) -> Steps:
+    """New pixels uint8 [H, W, 3]: each part is painted over the picture, a pixel as the table of `paints` says at its place, [256 * n] for
+    heat 0 … 255 of each text. Each stream is read and painted in a thread of its own; together they have all rows once. A cover of 0 leaves
+    a pixel as it is; another is within two levels of the exact mixture."""
     pixels = np.ascontiguousarray(pixels)
-    painted = pixels.copy()
-    for rows, columns, texts, heats in parts:
-        words = _read(pixels, rows, columns)
-        _mix(words, table.take(_strongest(texts, heats), mode="wrap"))
-        _write(words, painted, rows, columns)
+    painted = np.empty_like(pixels)
+    side_by_side([partial(_paint, pixels, painted, *stream, table) for stream in streams])
     return painted
 
 
-def _strongest(texts: Sequence[int], heats: Steps) -> NDArray[np.uint16]:
-    """256 * the index of the first text with the highest heat, + that heat."""
-    colours = [np.uint8(min(text, MOST - 1)) for text in texts]
-    best, which = heats[0], np.full(heats.shape[1:], colours[0])
-    for colour, heat in zip(colours[1:], heats[1:], strict=True):
-        # a later text has a higher index, so that the largest one is that of the last that rose
-        np.maximum(which, (heat > best).view(np.uint8) * colour, out=which)
-        best = np.maximum(best, heat)
-    place: NDArray[np.uint16] = which.astype(np.uint16)
-    place <<= 8
-    place |= best
-    return place
+def _paint(pixels: Steps, painted: Steps, within: slice, parts: Iterable[Part], table: Words) -> None:
+    # kept from part to part: memory that was just read and written is in the cache
+    room, copied = np.empty((4, 0), np.uint32), within.start
+    for rows, columns, places in parts:
+        if rows.stop > copied:
+            painted[copied : rows.stop], copied = pixels[copied : rows.stop], rows.stop
+        if room.shape[1] < places.size:
+            room = np.empty((4, places.size), np.uint32)
+        words, paint, *spare = (each[: places.size].reshape(places.shape) for each in room)
+        _read(pixels, rows, columns, words)
+        # "wrap" and not "raise", which writes into a copy first
+        table.take(places, out=paint, mode="wrap")
+        _mix(words, paint, *spare)
+        _write(words, painted, rows, columns)
+    painted[copied : within.stop] = pixels[copied : within.stop]
 
 
-def _mix(words: Words, paint: Words) -> None:
-    """Paint over words, in place; their highest byte is lost. A product rounds up, so that 255 of 256 parts of a byte are all of it."""
-    left = paint >> 24
-    inner = words & INNER
+def _mix(words: Words, paint: Words, left: Words, inner: Words) -> None:
+    """Paint over words, in place; their highest byte is lost. What is left of a byte is one 256th part more than the paint says: all of it
+    for 255, none for 0. left, inner: memory for the work."""
+    np.right_shift(paint, np.uint32(24), out=left)
+    left += np.uint32(1)
+    np.bitwise_and(words, INNER, out=inner)
     inner *= left
-    inner += np.uint32(0x00FF00)
-    inner >>= 8
-    inner &= INNER
+    inner &= INNER << np.uint32(8)
     words &= OUTER
     words *= left
-    words += OUTER
-    words >>= 8
-    words &= OUTER
-    words += inner
+    words &= OUTER << np.uint32(8)
+    words |= inner
+    words >>= np.uint32(8)
     words += paint
 
 
-def _read(pixels: Steps, rows: slice, columns: slice) -> Words:
-    """A part of a frame as words; their highest bytes are of no use."""
-    part = pixels[rows, columns]
-    words = np.empty(part.shape[:2], "<u4")
+def _read(pixels: Steps, rows: slice, columns: slice, words: Words) -> None:
+    """Write a part of a frame into words; their highest bytes are of no use."""
     words[:, :-1] = _overlapping(pixels, rows, columns)
-    _bytes(words)[:, -1] = part[:, -1]
-    return words
+    _bytes(words)[:, -1] = pixels[rows, columns.stop - 1]
 
 
 def _write(words: Words, pixels: Steps, rows: slice, columns: slice) -> None:

@@ -1,13 +1,16 @@
-"""Heat in bytes where it shows: the parts of a picture that are warm enough to be painted, a few rows at a time.
+"""Heat in bytes where it shows: the parts of a picture that are warm enough to be painted, a few rows at a time; of each pixel the
+strongest text and its heat.
 
-No blend of cells is warmer than the warmest of them, so that the patch grid alone says which parts and which texts can be left out.
+No blend of cells is warmer than the warmest of them, so that the patch grid alone says which parts and which texts can be left out. Between
+four cells the difference of two texts is bilinear too, and least at one of them: a text that another one leads at all four is nowhere the
+strongest there, and its heat is not made.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,74 +20,184 @@ from fastloc.imaging import heatmaps
 from fastloc.imaging.axis_sampling import Axis
 from fastloc.imaging.heat_arrays import grid_steps, heat_at
 from fastloc.results.result import Result
-from fastloc.video.output.heat_rendering import heat_of, limits_of, matrices_of
+from fastloc.video.output.heat_rendering import heat_of, limits_of, matrices_of, order_of
 
-__all__ = ["Part", "parts_of", "warm_parts"]
+__all__ = ["MOST", "Part", "Stream", "parts_of", "warm_parts"]
 
 Floats = NDArray[Any]
 Steps = NDArray[np.uint8]
-# rows and columns of pixels, texts, and their heat [texts, rows, columns], which is good until the next part
-Part = tuple[slice, slice, list[int], Steps]
+Bools = NDArray[np.bool_]
+# 256 * the number of the strongest text, at most MOST - 1, + its heat 0 … 255
+Places = NDArray[np.intp]
+# rows and columns of pixels, and the places [rows, columns], which are good until the next part
+Part = tuple[slice, slice, Places]
+# rows of the picture, and the parts of them, from the top
+Stream = tuple[slice, Iterable[Part]]
+# (row, first, last + 1) of cells side by side
+Run = tuple[int, int, int]
 
-# pixels of a part, which stay in the cache
-CHUNK = 1 << 16
+# texts that have numbers of their own
+MOST = 256
+# pixels of a part, which stay in the cache with all that is made of them
+CHUNK = 1 << 17
+# heat that is left of the rounding to bytes, so that less than a step more is no more
+TOP = np.float32(255.5)
+# steps of heat that two texts must be apart for one to lead, beside what float32 rounds
+APART = 1 / 64
 
 
-def warm_parts(result: Result, size: tuple[int, int], least: int) -> Iterator[Part]:
-    """Parts of `heat_of(result, size)`, which hold every pixel and text of at least so many steps, 1 … 255, and few others.
+def warm_parts(result: Result, size: tuple[int, int], least: int, threads: int = 1) -> list[Stream]:
+    """Parts of the picture at a size (H, W), for each thread those of its own rows, that hold every pixel whose strongest heat is of so
+    many steps at least, 1 … 255, and few others.
 
-    The pixels of two parts differ; the texts of each are in order.
+    Heat is that of `heat_of(result, size)` up to rounding, of equal texts the first. Where it is less than `least`, so is the part's, of
+    any text. The pixels of two parts differ.
     """
     if limits_of(result) is None:
-        yield from parts_of(heat_of(result, size))
-        return
-    how = result.similarity, result.geometry, result.order, result.logit_scale, result.reverse, result.limits
+        return parts_of(heat_of(result, size), threads)
+    cells = _cells(result, size, least)
+    return [(rows, _parts(cells, runs)) for rows, runs in _shared(cells, size[0], threads)]
+
+
+def parts_of(heats: Steps, threads: int = 1) -> list[Stream]:
+    """The strongest of all heats [T, H, W], a few rows at a time."""
+    edges = np.linspace(0, heats.shape[1], threads + 1).astype(int).tolist()
+    return [(slice(*pair), _parts_of(heats, slice(*pair))) for pair in pairwise(edges)]
+
+
+def _parts_of(heats: Steps, rows: slice) -> Iterator[Part]:
+    wide, texts = heats.shape[2], range(len(heats))
+    room = _Room(max(CHUNK, wide))
+    for part in _cut(rows, wide):
+        yield part, slice(0, wide), _strongest(texts, heats[:, part], room)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Heat between the cells of a grid.
+
+    Attributes:
+        rows: float32 [H, h], the weights of the cells in each row of pixels
+        across: float32 [T, h, W], the rows of cells at all columns of pixels, in steps of heat + 1/2
+        rivals: [T, h, w], texts that may be the strongest one at some pixel between a cell and the next ones, and warm
+        tops, lefts: the first pixel at or behind each cell's centre, and the end of the pixels
+        cut: True where heat is cut off at 0 and at 255
+    """
+
+    rows: Floats
+    across: Floats
+    rivals: Bools
+    tops: list[int]
+    lefts: list[int]
+    cut: bool
+
+
+def _cells(result: Result, size: tuple[int, int], least: int) -> _Cells:
+    # the ends of each map's stretch are found sooner than its heat
+    how = result.similarity, result.geometry, order_of(result), None, result.reverse, limits_of(result)
     heat = heat_at(heatmaps.heat_of(*how), size)
     steps, inside = grid_steps(heat), heat.geometry.covered()
-    (down, along), (rows, columns) = (axes[-1] for axes in (heat.maps.rows, heat.maps.columns)), matrices_of(result, size)
-    cut = heat.cut and bool(steps.min() < 0 or steps.max() >= 256)
-    # [T, h, w]: between a cell and the next ones; half a step is lost in rounding at most
-    warm: NDArray[np.bool_] = _larger(_larger(steps, 1), 2) >= least - 0.5
-    across = np.matmul(steps, columns.T)
-    strip, bytes_ = np.empty(CHUNK, np.float32), np.empty((len(steps), CHUNK), np.uint8)
-    tops, lefts = (_borders(axis, pixels) for axis, pixels in zip((down, along), inside, strict=True))
-    for cell, left, right in _runs(np.logical_or.reduce(warm)):
-        high, wide = slice(tops[cell], tops[cell + 1]), slice(lefts[left], lefts[right])
+    # cells may lie beyond the ends of all pixels of the full size
+    cut = (result.limits is not None or size != result.geometry.picture) and bool(steps.min() < 0 or steps.max() >= 256)
+    rows, columns = matrices_of(result, size)
+    tops, lefts = (_borders(axes[-1], pixels) for axes, pixels in zip((heat.maps.rows, heat.maps.columns), inside, strict=True))
+    return _Cells(rows, np.matmul(steps, columns.T), _rivals(steps, least, cut), tops, lefts, cut)
+
+
+def _rivals(steps: Floats, least: int, cut: bool) -> Bools:
+    """The rivals of `_Cells`, of the grids [T, h, w] in steps of heat + 1/2."""
+    texts, corners = np.arange(len(steps))[:, None, None], _corners(steps)
+    most = corners.max(0)
+    # half a step is lost in rounding at most
+    warm: Bools = most >= least - 0.5
+    lead = np.where(warm, corners.sum(0), -np.inf).argmax(0)
+    behind = (np.take_along_axis(corners, lead[None, None], 1) - corners).min(0)
+    # an earlier text of the same whole step is the strongest one; so it is where both are cut off
+    rounding = APART + 8 * float(np.finfo(steps.dtype).eps * np.abs(steps).max())
+    rivals: Bools = behind < rounding + (texts < lead)
+    if cut:
+        rivals |= (texts < lead) & (most >= 255)
+    rivals &= warm
+    return rivals
+
+
+def _corners(steps: Floats) -> Floats:
+    """[4, T, h, w]: each cell, and the next ones along each axis and along both; the last one is its own next."""
+    down, along = (np.minimum(np.arange(cells) + 1, cells - 1) for cells in steps.shape[1:])
+    below = steps[:, down]
+    return np.stack([steps, steps[:, :, along], below, below[:, :, along]])
+
+
+def _parts(cells: _Cells, runs: Sequence[Run]) -> Iterator[Part]:
+    pixels = max(CHUNK, cells.across.shape[2])
+    room, strip, heats = _Room(pixels), np.empty(pixels, np.float32), np.empty((len(cells.across), pixels), np.uint8)
+    for cell, left, right in runs:
         # a product over one cell alone is another routine, ten times as slow
-        cells = slice(max(min(cell, down.cells - 2), 0), cell + 2)
-        texts = np.flatnonzero(warm[:, cell, left:right].any(axis=1)).tolist()
-        for part in _cut(high, wide):
-            shape = tuple(each.stop - each.start for each in part)
-            values = strip[: math.prod(shape)].reshape(shape)
-            made = bytes_[: len(texts), : values.size].reshape(-1, *shape)
+        around = slice(max(min(cell, cells.rows.shape[1] - 2), 0), cell + 2)
+        columns = slice(cells.lefts[left], cells.lefts[right])
+        texts = np.flatnonzero(cells.rivals[:, cell, left:right].any(axis=1)).tolist()
+        for rows in _cut(slice(cells.tops[cell], cells.tops[cell + 1]), columns.stop - columns.start):
+            shape = rows.stop - rows.start, columns.stop - columns.start
+            values = strip[: shape[0] * shape[1]].reshape(shape)
+            made = heats[: len(texts), : values.size].reshape(-1, *shape)
             for out, text in zip(made, texts, strict=True):
-                np.matmul(rows[part[0], cells], across[text, cells, part[1]], out=values)
-                if cut:
-                    np.clip(values, 0, np.float32(255.5), out=values)
+                np.matmul(cells.rows[rows, around], cells.across[text, around, columns], out=values)
+                if cells.cut:
+                    np.clip(values, 0, TOP, out=values)
                 np.copyto(out, values, casting="unsafe")
-            yield *part, texts, made
+            yield rows, columns, _strongest(texts, made, room)
 
 
-def parts_of(heats: Steps) -> Iterator[Part]:
-    """All of the heats [T, H, W], a few rows at a time."""
-    for rows, columns in _cut(slice(0, heats.shape[1]), slice(0, heats.shape[2])):
-        yield rows, columns, list(range(len(heats))), heats[:, rows, columns]
+class _Room:
+    """Memory for the work on a part of so many pixels at most: what was just written lies in the cache, new memory does not."""
+
+    def __init__(self, pixels: int) -> None:
+        self.bytes, self.numbers, self.places = np.empty((3, pixels), np.uint8), np.empty(pixels, np.uint16), np.empty(pixels, np.intp)
 
 
-def _larger(steps: Floats, axis: int) -> Floats:
-    """The larger of each cell and the next one on an axis; the last one has none."""
-    after = np.minimum(np.arange(steps.shape[axis]) + 1, steps.shape[axis] - 1)
-    larger: Floats = np.maximum(steps, steps.take(after, axis))
-    return larger
+def _strongest(texts: Sequence[int], heats: Steps, room: _Room) -> Places:
+    """256 * the number of the first text with the highest heat, + that heat, of heats [n, ...] of n texts in order; in the room."""
+    shape, count = heats.shape[1:], heats[0].size
+    best, which, rises = (each[:count].reshape(shape) for each in room.bytes)
+    number, found = (each[:count].reshape(shape) for each in (room.numbers, room.places))
+    np.copyto(best, heats[0])
+    which.fill(min(texts[0], MOST - 1))
+    for text, heat in zip(texts[1:], heats[1:], strict=True):
+        # a later text has a higher number, so that the largest one is that of the last that rose
+        np.greater(heat, best, out=rises.view(np.bool_))
+        rises *= np.uint8(min(text, MOST - 1))
+        np.maximum(which, rises, out=which)
+        np.maximum(best, heat, out=best)
+    np.copyto(number, which)
+    number <<= 8
+    number |= best
+    np.copyto(found, number)
+    return found
 
 
-def _runs(warm: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
-    """(row, first, last + 1) of warm cells [h, w] side by side, and of cold ones between two of them, which are not worth a part's end."""
+def _runs(warm: Bools) -> list[Run]:
+    """Runs of warm cells [h, w] side by side, and of cold ones between two of them, which are not worth a part's end."""
     around = np.pad(warm, ((0, 0), (1, 1))).astype(np.int8)
     around[:, 1:-1] |= around[:, :-2] & around[:, 2:]
     change = np.diff(around, axis=1)
     (row, first), (_, stop) = np.nonzero(change > 0), np.nonzero(change < 0)
     return list(zip(row.tolist(), first.tolist(), stop.tolist(), strict=True))
+
+
+def _shared(cells: _Cells, high: int, threads: int) -> list[tuple[slice, list[Run]]]:
+    """Rows of the picture of this height for each thread, and the runs of warm cells there, of about as many pixels."""
+    tops, lefts, found = cells.tops, cells.lefts, _runs(cells.rivals.any(0))
+    runs = [(row, first, stop) for row, first, stop in found if tops[row] < tops[row + 1] and lefts[first] < lefts[stop]]
+    pixels = np.zeros(len(tops) - 1)
+    for row, first, stop in runs:
+        pixels[row] += (tops[row + 1] - tops[row]) * (lefts[stop] - lefts[first])
+    # rows of cells that each thread ends before
+    ends = [0, *np.searchsorted(pixels.cumsum(), np.arange(1, threads) * (pixels.sum() / threads)).tolist(), len(pixels)]
+    edges = [0, *(tops[end] for end in ends[1:-1]), high]
+    return [
+        (slice(*rows), [run for run in runs if start <= run[0] < stop])
+        for rows, (start, stop) in zip(pairwise(edges), pairwise(ends), strict=True)
+    ]
 
 
 def _borders(axis: Axis, inside: slice) -> list[int]:
@@ -93,9 +206,9 @@ def _borders(axis: Axis, inside: slice) -> list[int]:
     return borders
 
 
-def _cut(rows: slice, columns: slice) -> Iterator[tuple[slice, slice]]:
-    """Parts of at most `CHUNK` pixels."""
-    wide = min(columns.stop - columns.start, CHUNK)
-    high = CHUNK // max(wide, 1)
-    starts = product(range(rows.start, rows.stop, high), range(columns.start, columns.stop, max(wide, 1)))
-    return ((slice(y, min(y + high, rows.stop)), slice(x, min(x + wide, columns.stop))) for y, x in starts)
+def _cut(rows: slice, wide: int) -> Iterator[slice]:
+    """Rows in parts of about as many, of at most `CHUNK` pixels where one row has no more."""
+    count = rows.stop - rows.start
+    parts = max(-(-count // max(CHUNK // max(wide, 1), 1)), 1)
+    edges = np.linspace(rows.start, rows.stop, parts + 1).astype(int).tolist()
+    return (slice(*pair) for pair in pairwise(edges))
