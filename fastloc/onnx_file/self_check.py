@@ -68,7 +68,8 @@ class SelfCheck:
         share: of the calls that are drawn, above 0 and at most 1.
         method: the method's name, for the warning.
         dtype: of the checked plan, a key of `LIMITS`.
-        score: the recipe's read-out. A "relevance" has no unit: the mean error of its maps counts, over the largest value.
+        score: the recipe's read-out. A "relevance" has no unit, and as a share of a softmax its size is steeper than half precision: the
+            mean error of its maps counts, each over its own largest value.
         seed: of the draw; None for another draw in every process.
 
     Raises FastlocError for another dtype.
@@ -165,8 +166,8 @@ class SelfCheck:
             elif row.output == "heatmaps":
                 yield row.mean_error or 0.0, limits.heatmaps, row.output
             elif row.output == "similarity" and self.score == "relevance":
-                largest = max(float(np.abs(expected[row.output]).max()), 1e-30)
-                yield (row.mean_error or 0.0) / largest, limits.similarity, row.output
+                apart = np.abs(_by_largest(found[row.output]) - _by_largest(expected[row.output])).mean()
+                yield float(apart), limits.similarity, row.output
             else:
                 yield row.max_error or 0.0, limits.similarity, row.output
 
@@ -180,6 +181,13 @@ def compare_outputs(found: Outputs, expected: Outputs) -> list[OutputComparison]
         raise ModelError("outputs of the other plan must be finite, got NaN or infinite numbers")
     samples = {name: Sample.take(each if each.dtype == np.uint8 else each.astype(np.float32)) for name, each in expected.items()}
     return compare(Golden(**{**vars(_NO_GOLDEN), "outputs": samples}), found)
+
+
+def _by_largest(maps: Array) -> Array:
+    """Maps [B, T, h, w], each divided by its largest value, float64; maps of zeros stay."""
+    values = maps.astype(np.float64)
+    scaled: Array = values / np.maximum(np.abs(values).max((2, 3), keepdims=True), 1e-30)
+    return scaled
 
 
 def size_of(outputs: Outputs) -> str:

@@ -106,9 +106,13 @@ def test_heatmaps_by_their_mean_and_labels_by_their_share() -> None:
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e6])
 def test_a_relevance_has_no_unit(scale: float) -> None:
-    right = {"similarity": np.abs(RIGHT) * np.float32(scale)}
-    assert again(check(score="relevance"), {"similarity": right["similarity"] * np.float32(1 + 1e-5)}, right) == []
-    assert again(check(score="relevance"), {"similarity": right["similarity"] * np.float32(1.01)}, right)
+    right = np.abs(RIGHT) * np.float32(scale)
+    # a share of a softmax, half of what it was
+    shares = right * np.array([0.5, 1, 1.01], np.float32)[:, None, None]
+    assert again(check(score="relevance"), {"similarity": shares}, {"similarity": right}) == []
+    wrong = right.copy()
+    wrong[0, 1, 2, 3] = right[0, 1].max() - right[0, 1, 2, 3]
+    assert again(check(score="relevance"), {"similarity": wrong}, {"similarity": right})
 
 
 def test_a_relevance_that_is_zero_everywhere() -> None:

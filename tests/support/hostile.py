@@ -121,7 +121,7 @@ def exact(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: T
     return found.transpose(1, 2).reshape(len(pixels), len(texts), *grid)
 
 
-def lost(found: Tensor, expected: Tensor) -> float:
-    """The largest error over the largest value, which is 1 where nothing is larger than rounding."""
+def lost(found: Tensor, expected: Tensor, least: float = 1e-12) -> float:
+    """The largest error over the largest value; the error itself where no value is above `least`."""
     largest: Any = expected.double().abs().max()
-    return float((found.double() - expected.double()).abs().max() / (largest if largest > 1e-12 else 1.0))
+    return float((found.double() - expected.double()).abs().max() / (largest if largest > least else 1.0))
