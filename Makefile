@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz lint web kernels docs docs-serve tables records quality peers goldens lock sbom clean
+.PHONY: help demo test test-all fuzz mutation lint web kernels docs docs-serve tables records quality peers goldens lock sbom clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -44,6 +44,10 @@ test-all: $(VENV)/.stamp ## run the slow tests, which `make test` leaves out
 SECONDS ?= 60
 fuzz: $(VENV)/.stamp ## damaged inputs for every parser of untrusted bytes
 	@$(PY) tests/fuzz/run.py --seconds $(SECONDS)
+
+# the same time for all files together
+mutation: $(VENV)/.stamp ## small faults in the core rooms, which tests should notice
+	@$(PY) tests/mutation/run.py --seconds $(SECONDS)
 
 lint: $(VENV)/.stamp ## lint and type check
 	@$(RUN) ruff check --quiet .

@@ -10,7 +10,7 @@ from fastloc.auto import CLASSIFIER, CLIP, EXPORTED, kind_of
 from fastloc.errors import FastlocError, ImageError, TextError
 from fastloc.imaging.picture_files import MAX_PIXELS
 from fastloc.imaging.picture_sources import paths
-from fastloc.utils.argument_types import count, inv_temp, prompt, setting, size, words
+from fastloc.utils.argument_types import count, inv_temp, prompt, setting, share, size, words
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,6 +35,15 @@ def add_execution(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--plan", nargs="+", action="extend", type=setting, default=[], metavar="FIELD=CHOICE", help="choices of `fastloc plan`"
     )
+
+
+def add_self_check(group: "argparse._ArgumentGroup") -> None:
+    """Add the option that answers some calls twice."""
+    text = "answer a random share of the calls again by another plan, and warn where the two differ"
+    group.add_argument(
+        "--self-check", nargs="?", const=True, default=False, type=share, metavar="SHARE",
+        help=f"{text} (default: none; without SHARE a tenth)",
+    )  # fmt: skip
 
 
 def add_method(group: "argparse._ArgumentGroup", sized: Callable[[str], object] | None = None) -> None:

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastloc.cli.arguments import add_execution, add_exported, add_like, add_method, add_source, examples_of
+from fastloc.cli.arguments import add_execution, add_exported, add_like, add_method, add_self_check, add_source, examples_of
 from fastloc.cli.localizers import PHOTOGRAPHS, engine
 from fastloc.errors import FastlocError
 from fastloc.utils import console
@@ -46,6 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
+    add_self_check(group)
     add_exported(group)
     method = parser.add_argument_group("method")
     add_method(method)

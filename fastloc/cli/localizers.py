@@ -57,7 +57,7 @@ def torch_engine(args: argparse.Namespace) -> "Localizer":
     from fastloc.engine.localizer import Localizer
 
     options = {name: getattr(args, name) for name in ("projections", "size", "fit", "template", "device", "dtype", "official")}
-    options |= {name: getattr(args, name, None) for name in ("temperatures", "registers")}
+    options |= {name: getattr(args, name, None) for name in ("temperatures", "registers")} | _checked(args)
     return Localizer(args.model, args.pretrained, args.method or METHOD, plan=dict(args.plan), **options, **changes(args))
 
 
@@ -68,16 +68,27 @@ def exported(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocali
             why = "the file decides that: export another" if args.model != EMBEDDED else 'that needs torch: pip install "fastloc[engine]"'
             raise FastlocError(f"--{name.replace('_', '-')} cannot be given with {args.model}: {why}")
     texts = {name: value for option, name in _TEXTS.items() if (value := getattr(args, option, None))}
-    return load(args.model, size=args.size, providers=getattr(args, "providers", None) or "auto", **texts)
+    return load(args.model, size=args.size, providers=getattr(args, "providers", None) or "auto", **texts, **_checked(args))
 
 
 def classifier(args: argparse.Namespace) -> "Localizer | OnnxLocalizer | CnnLocalizer":
     """CAM or Grad-CAM of a classifier. Raises FastlocError for an option of CLIP's methods."""
-    for name in (*_FIXED, "providers", *_TEXTS):
+    for name in (*_FIXED, "providers", *_TEXTS, "self_check"):
         if name not in _CLASSIFIER and getattr(args, name, None):
             raise FastlocError(f"--{name.replace('_', '-')} cannot be given with {args.model}: it is for CLIP, and that is a classifier")
     given = {name: value for name in _CLASSIFIER if name != "pretrained" and (value := getattr(args, name)) is not None}
     return load(args.model, args.pretrained, **given)
+
+
+def _checked(args: argparse.Namespace) -> dict[str, Any]:
+    """The option of the self-check, where it is given."""
+    return {"self_check": args.self_check} if getattr(args, "self_check", False) else {}
+
+
+def note_self_check(localizer: object) -> None:
+    """Print the counts of a self-check to standard error, where there was one."""
+    if (check := getattr(localizer, "self_check", None)) is not None:
+        say(f"fastloc: {check}", error=True)
 
 
 def changes(args: argparse.Namespace) -> dict[str, Any]:

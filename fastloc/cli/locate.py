@@ -19,13 +19,14 @@ from fastloc.cli.arguments import (
     add_like,
     add_method,
     add_pixels,
+    add_self_check,
     add_source,
     add_texts,
     pictures_of,
     read_picture,
     texts_of,
 )  # fmt: skip
-from fastloc.cli.localizers import engine, note_embedded
+from fastloc.cli.localizers import engine, note_embedded, note_self_check
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging.picture_files import is_address
 from fastloc.results.batch_choice import AUTO, SAMPLE, BatchChoice, choose_batch, fixed_batch
@@ -72,6 +73,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
+    add_self_check(group)
     add_exported(group)
     add_method(parser.add_argument_group("method"))
     add_pixels(group)
@@ -117,6 +119,7 @@ def locate(args: argparse.Namespace) -> int:
                 if not args.json:
                     console.finding(out, console.shown(job.image), found[-1], job.files)
             step()
+    note_self_check(localizer)
     if args.json:
         errors = [{"name": image, "error": str(error)} for image, error in failed]
         print(json.dumps({"fastloc": __version__, "pictures": found, "errors": errors}, indent=2))

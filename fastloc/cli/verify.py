@@ -35,6 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeat", type=_count, default=1, metavar="N", help="further calls, whose answers must be equal (default: 1)"
     )
+    parser.add_argument("--self-check", action="store_true", help="compare with onnxruntime's CPU provider without optimisations too")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -42,7 +43,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command. Returns the exit status."""
     from fastloc.diagnostics.verify import verify
 
-    verdict = verify(args.model, asked(args.providers), repeat=args.repeat, allow_fallback=args.allow_fallback, threads=args.threads)
+    verdict = verify(
+        args.model, asked(args.providers), repeat=args.repeat, self_check=args.self_check, allow_fallback=args.allow_fallback,
+        threads=args.threads,
+    )  # fmt: skip
     if args.json:
         print(json.dumps(verdict.to_dict(), indent=2))
     else:

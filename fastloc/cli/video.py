@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastloc.auto import METHOD
-from fastloc.cli.arguments import add_execution, add_exported, add_like, add_method, add_source, add_texts, texts_of
+from fastloc.cli.arguments import add_execution, add_exported, add_like, add_method, add_self_check, add_source, add_texts, texts_of
 from fastloc.cli.interrupts import Interrupts
-from fastloc.cli.localizers import engine, note_embedded
+from fastloc.cli.localizers import engine, note_embedded, note_self_check
 from fastloc.cli.video_progress import Spent, bar
 from fastloc.errors import FastlocWarning, VideoError
 from fastloc.utils import console
@@ -52,6 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
+    add_self_check(group)
     add_exported(group)
     add_method(parser.add_argument_group("method"))
     time = parser.add_argument_group("time")
@@ -108,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
                         raise
                     failed.append(error)
     finally:
+        if localizer.cache_info().currsize:
+            note_self_check(localizer())
         if failed:
             lines = (console.shown(str(error)) for error in failed)
             print(f"fastloc: error: {len(failed)} of {len(jobs)} videos could not be used:", *lines, sep="\n  ", file=sys.stderr)

@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc._version import __version__
-from fastloc.errors import ModelError, PlanError
+from fastloc.errors import FastlocError, ModelError, PlanError
 from fastloc.onnx_file import header as onnx_header
 from fastloc.onnx_file.golden import TOLERANCES, Golden, OutputComparison, Sample, compare, failures, picture
 from fastloc.onnx_file.manifest import KEY, Manifest
 from fastloc.onnx_file.text_manifest import KEY as TEXT_KEY
 from fastloc.runtime.fastest import Session
 from fastloc.runtime.open_session import open_session
+from fastloc.runtime.second_session import plain_session
+from fastloc.utils.schema import first_line
 
 __all__ = ["Check", "Verdict", "judged", "verify"]
 
@@ -103,12 +105,16 @@ class Verdict:
         }
 
 
-def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto", *, repeat: int = 1, **options: Any) -> Verdict:
+def verify(
+    path: str | os.PathLike[str], providers: str | Sequence[str] = "auto", *, repeat: int = 1, self_check: bool = False, **options: Any
+) -> Verdict:
     """Run the golden of a file on this device.
 
     Args:
         providers: as for `fastloc.OnnxLocalizer`.
         repeat: calls after the first one.
+        self_check: compare with the same file in onnxruntime on the CPU without graph optimisations too, as the self-check of a localizer
+            does. Where the golden disagrees and this plan agrees with it, the fault is the runtime's or the device's, not the file's.
         options: as for `fastloc.OnnxLocalizer`: allow_fallback, threads, cache …
 
     Raises:
@@ -125,10 +131,12 @@ def verify(path: str | os.PathLike[str], providers: str | Sequence[str] = "auto"
     first, first_ms = _timed(session.run, feeds)
     later = [_timed(session.run, feeds) for _ in range(repeat)]
     rows, wrong = judged(_golden(manifest), first, manifest.dtype, manifest.recipe.readout.score)
-    checks = (_same(manifest, first, [outputs for outputs, _ in later]), _independent(manifest, feeds, first, session.run))
+    checks = [_same(manifest, first, [outputs for outputs, _ in later]), _independent(manifest, feeds, first, session.run)]
+    if self_check:
+        checks.append(_another_plan(path, manifest, feeds, first, options.get("threads")))
     wrong += [f"{check.name}: {check.found}" for check in checks if check.passed is False]
     return Verdict(
-        path=Path(path), manifest=manifest, rows=tuple(rows), checks=checks, wrong=tuple(wrong), device=session.device(),
+        path=Path(path), manifest=manifest, rows=tuple(rows), checks=tuple(checks), wrong=tuple(wrong), device=session.device(),
         providers=session.names, nodes=_nodes(session), versions=_versions(session, manifest),
         load_ms=load_ms, first_ms=first_ms, later_ms=tuple(each for _, each in later),
         choice=str(session.choice or ""),
@@ -222,6 +230,27 @@ def _independent(manifest: Manifest, feeds: Mapping[str, Array], first: Outputs,
     rows, wrong = judged(reference, {output: array[:1] for output, array in other.items()}, manifest.dtype, manifest.recipe.readout.score)
     most = max((row.max_error or 0.0 for row in rows), default=0.0)
     return Check(name, not wrong, "; ".join(wrong) or ("the same bits" if not most else f"the same within {most:.1e}"))
+
+
+def _another_plan(
+    path: str | os.PathLike[str], manifest: Manifest, feeds: Mapping[str, Array], first: Outputs, threads: int | None
+) -> Check:
+    """Check that the plan in use and that of a self-check agree, whatever the golden says."""
+    name = "onnxruntime on the CPU, unoptimised"
+    try:
+        other = plain_session(path, threads).run(feeds)
+    except FastlocError as error:
+        # a compiled engine, or a type that the CPU has no node for
+        return Check(name, None, f"not compared: {first_line(error)}")
+    if not all(np.isfinite(array).all() for array in other.values()):
+        return Check(name, None, "not compared: it gave NaN or infinite numbers")
+    rows, wrong = judged(_as_golden(manifest, other), first, manifest.dtype, manifest.recipe.readout.score)
+    if not wrong:
+        most = max((row.max_error or 0.0 for row in rows), default=0.0)
+        return Check(name, True, "the same bits" if not most else f"the same within {most:.1e}")
+    right = not judged(_golden(manifest), other, manifest.dtype, manifest.recipe.readout.score)[1]
+    where = "that plan agrees with the golden: the fault is not the file's" if right else "that plan does not agree with the golden either"
+    return Check(name, False, f"{'; '.join(wrong)}; {where}")
 
 
 def _others(manifest: Manifest, golden: Golden) -> Array:

@@ -10,6 +10,7 @@ from torch import Tensor
 from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine.model_reader import ModelReader
+from fastloc.errors import FastlocError
 from fastloc.functional import resnet, vit
 from fastloc.functional.hierarchical import forms
 from fastloc.functional.output import Output
@@ -54,7 +55,8 @@ def example_embeddings(localizer: ModelReader, examples: Sequence[Example]) -> l
     Pictures, or crops, of one input size go through the image tower together, at most `BATCH` at a time.
 
     Raises:
-        FastlocError: a box lies outside the part of the picture that the model sees. TextError: its words cannot be used.
+        FastlocError: a box lies outside the part of the picture that the model sees; an embedding that is not finite or is all zero.
+        TextError: its words cannot be used.
     """
     patches, recipe = reads_patches(localizer), localizer.recipe
     if not patches:
@@ -78,6 +80,10 @@ def _with_words(localizer: ModelReader, example: Example, found: Tensor) -> Tens
     if example.words:
         words = localizer.source.text([example.words], localizer.template)[0].to(found)
         found = F.normalize(example.share * found + (1 - example.share) * words, dim=-1)
+    # zero vectors stay zero, and NaN is equal to nothing
+    if not abs(float(found.norm()) - 1) < LEAST:
+        hint = "its words are the opposite of its picture: change its share" if example.words else "the model's half precision may overflow"
+        raise FastlocError(f"the embedding of {str(example)!r} must be finite and not all zero, got length {float(found.norm()):g}; {hint}")
     return found.float().cpu()
 
 

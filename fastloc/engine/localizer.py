@@ -26,13 +26,15 @@ from fastloc.engine.plan import Plan
 from fastloc.engine.projected_towers import ProjectedTowers
 from fastloc.engine.registers.of_model import Given as GivenRegisters
 from fastloc.engine.registers.of_model import MeasuredRegisters
+from fastloc.engine.self_check.second_plan import SecondPlan
 from fastloc.engine.tower_kinds import AnyEngine, AnyTower, tower_kind
 from fastloc.errors import ImageError
-from fastloc.functional.frame_formats import shared
+from fastloc.functional.frame_formats import check_values, shared
 from fastloc.imaging import images
 from fastloc.imaging.example import Example
 from fastloc.imaging.geometry import VARYING, Geometry, both_sides, fit
 from fastloc.imaging.preprocess import prepare
+from fastloc.onnx_file.self_check import SelfCheck, share_of
 from fastloc.recipes import Recipe, recipe
 from fastloc.recipes.official import NATIVE, official_form
 from fastloc.recipes.presence import Calibration, presence
@@ -84,6 +86,10 @@ class Localizer(BaseLocalizer[list[str]]):
         recommended: False leaves out the fields that the model's own configuration recommends for the method: the row as it stands.
         mean, std: of the pixels, per channel, in place of the model configuration's.
         batch: the number of pictures in one pass through the image tower.
+        self_check: the share of calls, True for a tenth, of which one picture is answered again by another plan, plain PyTorch in
+            float32 at least. A difference beyond the limit of the dtype gives a FastlocWarning once; `localizer.self_check.describe()`
+            has the counts. It costs that share of such passes, during which the call waits, and for half precision a float32 copy of the
+            tower; off by default.
         changes: fields of the Recipe or its ReadOut, such as blocks=4 or inv_temp=20.0. Without blocks a method changes its own number of
             last blocks, or all that the tower has if these are fewer, with a warning.
 
@@ -111,9 +117,11 @@ class Localizer(BaseLocalizer[list[str]]):
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
         batch: int = BATCH,
+        self_check: float | bool = False,
         **changes: Any,
     ) -> None:
         self._describe(locals(), more="changes")
+        self._share = share_of(self_check)
         # the arguments of the `with_method` calls that led from the constructor to this method
         self._choice: dict[str, Any] | None = None
         # raises for a wrong method or field before a model is loaded
@@ -133,6 +141,7 @@ class Localizer(BaseLocalizer[list[str]]):
         first = self.kind.plan(self.device, self.source.spec, self.recipe, 1, self._plain_input(), self.settings)
         self.tower: AnyTower = self.projected.tower(self.source, lambda weights: self.kind.tower(weights, self.device, first.dtype))
         self.engine: AnyEngine = self.kind.engine(self.tower, self.recipe, self.settings)
+        self._second = self._second_plan()
 
     def with_method(
         self, method: str, *, official: bool | None = None, recommended: bool = True, fit: str | None = None, template: str | None = None,
@@ -147,6 +156,7 @@ class Localizer(BaseLocalizer[list[str]]):
         other._choice = {**named, **changes}
         other.tower = self.projected.tower(other.source)
         other.engine = self.kind.engine(other.tower, other.recipe, self.settings)
+        other._second = other._second_plan()
         # raises for a setting that this method rules out now, not at the first picture
         _ = other.plan
         return other
@@ -163,6 +173,16 @@ class Localizer(BaseLocalizer[list[str]]):
     def method(self) -> str:
         """The method's name."""
         return self.recipe.name
+
+    @property
+    def self_check(self) -> SelfCheck | None:
+        """The counts of this method's self-check; None where it is off."""
+        return None if self._second is None else self._second.check
+
+    def _second_plan(self) -> SecondPlan | None:
+        if not self._share:
+            return None
+        return SecondPlan(self.engine, self.kind, SelfCheck(self._share, self.method, self.tower.dtype, self.recipe.readout.score))
 
     @property
     def logit_scale(self) -> float:
@@ -270,8 +290,8 @@ class Localizer(BaseLocalizer[list[str]]):
             words: texts for the background, in place of the empty text; only CLIPer's maps read them.
 
         Raises:
-            ImageError: pixels that are neither inputs nor frames. ModelError: a size that the patch does not divide.
-            PlanError: a forked process, on a GPU.
+            ImageError: pixels that are neither inputs nor frames; inputs in the host's memory that are not finite.
+            ModelError: a size that the patch does not divide. PlanError: a forked process, on a GPU.
         """
         grids, scores, copies = self._similarity(pixels, texts, geometry, bgr, words=words)
         if copies is None:
@@ -301,6 +321,7 @@ class Localizer(BaseLocalizer[list[str]]):
         """
         self._process.check()
         pixels = shared(pixels)
+        check_values(pixels)
         if pixels.dtype == torch.uint8 and geometry is None:
             geometry = self.frame_geometry(pixels)
         accumulate_dtype = torch.promote_types(self.weights.dtype, torch.float32)
@@ -312,7 +333,10 @@ class Localizer(BaseLocalizer[list[str]]):
             empty = self._encoded(words).to(self.device, accumulate_dtype)
         elif background or self.recipe.reads_empty(len(text)):
             empty = self.source.text.empty(self.template).to(self.device, accumulate_dtype)
-        return *self.engine(pixels, text, empty, geometry=geometry, bgr=bgr, background=background), copies
+        answer = self.engine(pixels, text, empty, geometry=geometry, bgr=bgr, background=background)
+        if self._second is not None:
+            self._second((pixels, text, empty), geometry, bgr, background, answer)
+        return *answer, copies
 
     def heatmaps(self, frames: Any, texts: Sequence[str], *, dtype: torch.dtype = torch.float32, bgr: bool = False) -> Tensor:
         """Heatmaps [B, T, H, W] of camera frames, uint8 [B, H, W, 3], on the engine's device: within [0, 1], or bytes for torch.uint8.

@@ -9,7 +9,10 @@ from torch.utils.dlpack import from_dlpack
 
 from fastloc.errors import FastlocError, ImageError, unknown
 
-__all__ = ["MATRICES", "nv12_to_rgb", "shared"]
+__all__ = ["MATRICES", "MOST", "check_values", "nv12_to_rgb", "shared"]
+
+# of normalised pixels: those of bytes lie within 3 of 0, and beyond this half precision may overflow
+MOST = 1000.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,25 @@ def shared(frames: Any) -> Tensor:
     except Exception as error:
         hint = "a view that runs backwards must be copied, and for blue first there is bgr=True"
         raise ImageError(f"frames, a {kind}, cannot be shared with PyTorch ({error}); {hint}") from error
+
+
+def check_values(pixels: Tensor) -> None:
+    """Raise ImageError for normalised pixels [B, ...] that are not finite or beyond `MOST`, with the picture's number.
+
+    Bytes are always finite. Pixels on a device are not read, which would wait for it: a Result refuses what comes of them.
+    """
+    if pixels.device.type != "cpu" or not pixels.is_floating_point():
+        return
+    for i, picture in enumerate(pixels.detach() if pixels.ndim else ()):
+        if not picture.numel():
+            continue
+        low, high = (float(each) for each in picture.aminmax())
+        # NaN is within nothing
+        if not -MOST <= low <= high <= MOST:
+            raise ImageError(
+                f"pixels of picture {i} must be finite and within {MOST:g} of 0, got {low:g} to {high:g}; normalise them by "
+                "(x / 255 - mean) / std"
+            )
 
 
 def nv12_to_rgb(

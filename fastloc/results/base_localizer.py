@@ -96,16 +96,17 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
         """
         check_decode(decode)
         chosen = self._texts(texts)
-        source = pictures(images) if is_many(images) else iter([images])
-        return self._attempts(source, chosen, bgr, max_pixels, decode)
+        many = is_many(images)
+        return self._attempts(pictures(images) if many else iter([images]), chosen, bgr, max_pixels, decode, many)
 
     def _attempts(
-        self, source: Iterator[Any], texts: Texts, bgr: bool, max_pixels: int, decode: str
+        self, source: Iterator[Any], texts: Texts, bgr: bool, max_pixels: int, decode: str, many: bool
     ) -> Iterator[Result | ImageError]:
-        enough = self.enough if decode == "reduced" else None
+        enough, first = self.enough if decode == "reduced" else None, 0
         # one picture a call has no batch to fill
         while window := list(islice(source, AHEAD * self.batch if self.batch > 1 else 1)):
-            opened = [_opened(image, bgr, max_pixels, enough) for image in window]
+            opened = [_opened(image, f"picture {first + i}" if many else None, bgr, max_pixels, enough) for i, image in enumerate(window)]
+            first += len(window)
             yield from self._answers(opened, texts, [name_of(image) for image in window])
 
     def _answers(
@@ -146,7 +147,11 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
 
     def _load_and_locate(self, images: Sequence[Any], texts: Texts, bgr: bool, max_pixels: int, decode: str) -> list[Result]:
         enough = self.enough if decode == "reduced" else None
-        loaded = [load(image, bgr=bgr, max_pixels=max_pixels, enough=enough) for image in images]
+        # among several, one without a path has its number in errors
+        loaded = [
+            load(image, f"picture {i}" if len(images) > 1 else None, bgr=bgr, max_pixels=max_pixels, enough=enough)
+            for i, image in enumerate(images)
+        ]
         return self.locate(loaded, texts, [name_of(image) for image in images])
 
     def enough(self, picture: tuple[int, int]) -> tuple[int, int]:
@@ -180,12 +185,12 @@ class BaseLocalizer(Described, ABC, Generic[Texts]):
 
 
 def _opened(
-    image: Any, bgr: bool, max_pixels: int, enough: Callable[[tuple[int, int]], tuple[int, int]] | None
+    image: Any, name: str | None, bgr: bool, max_pixels: int, enough: Callable[[tuple[int, int]], tuple[int, int]] | None
 ) -> Image.Image | ImageError:
     if isinstance(image, ImageError):
         return image
     try:
-        return load(image, bgr=bgr, max_pixels=max_pixels, enough=enough)
+        return load(image, name, bgr=bgr, max_pixels=max_pixels, enough=enough)
     except ImageError as error:
         return error
 

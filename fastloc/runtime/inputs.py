@@ -16,12 +16,14 @@ from fastloc.imaging.preprocess import prepare
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime.shape_profiles import inputs_of
 
-__all__ = ["check_array", "check_count", "filled_up", "geometry_of", "picture_input"]
+__all__ = ["MOST", "check_array", "check_count", "check_values", "filled_up", "geometry_of", "picture_input"]
 
 Array = NDArray[Any]
 Pair = tuple[int, int]
 # DLPack's number of the CPU
 CPU = 1
+# of an input's floats: a byte is 255, and beyond this half precision may overflow
+MOST = 1000.0
 
 
 def geometry_of(manifest: Manifest, picture: Pair, size: int | Pair | None, file: str, name: str = "") -> Geometry:
@@ -74,6 +76,22 @@ def check_array(manifest: Manifest, array: Any, file: str) -> int:
     if manifest.input.kind != "frames" and any(side % step for side, step in zip(sides[2:], patch, strict=True)):
         raise ImageError(f"{name} must have height and width in multiples of the patch, {size_text(patch)}, got {_shape(sides)}")
     return sides[0]
+
+
+def check_values(array: Any) -> None:
+    """Raise ImageError for floats [B, ...] that are not finite or beyond `MOST`, with the picture's number.
+
+    Arrays on a GPU are not read, which would wait for it: a Result refuses what comes of them.
+    """
+    if not isinstance(array, np.ndarray) and array.__dlpack_device__()[0] == CPU:
+        array = np.from_dlpack(array)
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        return
+    for i, picture in enumerate(array):
+        low, high = float(picture.min()), float(picture.max())
+        # NaN is within nothing
+        if not -MOST <= low <= high <= MOST:
+            raise ImageError(f"picture {i} must be finite and within {MOST:g} of 0, got {low:g} to {high:g}; see the file's manifest")
 
 
 def _fits(side: int, declared: int | str, axis: int) -> bool:

@@ -16,14 +16,16 @@ from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.imaging import images as pictures
 from fastloc.imaging.geometry import Geometry, both_sides, size_text
 from fastloc.onnx_file.golden import unit_texts
+from fastloc.onnx_file.self_check import SelfCheck, share_of
 from fastloc.results.base_localizer import BATCH, BaseLocalizer
 from fastloc.results.prediction import Prediction
 from fastloc.runtime import outputs
 from fastloc.runtime.choice import Choice
 from fastloc.runtime.fastest import Session
-from fastloc.runtime.inputs import check_array, check_count, filled_up, geometry_of, picture_input
+from fastloc.runtime.inputs import check_array, check_count, check_values, filled_up, geometry_of, picture_input
 from fastloc.runtime.open_session import open_session
 from fastloc.runtime.placement import Placement
+from fastloc.runtime.second_session import SecondSession
 from fastloc.runtime.shape_profiles import Profiles
 from fastloc.runtime.text_sources import Selection, TextSource, check_embeddings, text_source
 from fastloc.utils.distinct import distinct_rows
@@ -61,6 +63,9 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         options: of the provider, in the runtime's own words, in place of those chosen; None removes one. Names that begin with "session."
             are entries of onnxruntime's session: {"session.intra_op.allow_spinning": 1} lets threads that wait take their core. OpenVINO
             computes in bfloat16, where the processor has it, by {"INFERENCE_PRECISION_HINT": "bf16"}.
+        self_check: the share of calls, True for a tenth, of which one picture is answered again by onnxruntime on the CPU without graph
+            optimisations. A difference beyond the limit of the file's dtype gives a FastlocWarning once; `localizer.self_check.describe()`
+            has the counts. It costs that share of such passes, and the file's weights once more in memory; off by default.
 
     Raises:
         FastlocError, ModelError, PlanError, TextError: a fault of the file, the provider or the texts, in one line.
@@ -80,8 +85,10 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         size: int | Pair | None = None,
         profiles: Profiles | None = None,
         options: Mapping[str, Any] | None = None,
+        self_check: float | bool = False,
     ) -> None:
         self._describe(locals())
+        share = share_of(self_check)
         path = GEM_ONNX if path == "embedded" else path
         self.session: Session = open_session(
             path, providers, allow_fallback=allow_fallback, threads=threads, cuda_graph=cuda_graph, cache=cache, profiles=profiles,
@@ -92,6 +99,8 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         self.batch = self.manifest.input.batch or BATCH
         self._check_size()
         self.text_source: TextSource = text_source(self.path, self.manifest, text, embeddings)
+        check = SelfCheck(share, self.method, self.manifest.dtype, self.manifest.recipe.readout.score) if share else None
+        self._second = None if check is None else SecondSession(path, self.manifest, check, threads)
 
     @property
     def method(self) -> str:
@@ -102,6 +111,11 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
     def choice(self) -> Choice | None:
         """The measurement that chose the runtime and its threads, for providers "fastest"; `print` gives every way with its time."""
         return self.session.choice
+
+    @property
+    def self_check(self) -> SelfCheck | None:
+        """The counts of the self-check; None where it is off."""
+        return None if self._second is None else self._second.check
 
     @property
     def logit_scale(self) -> float:
@@ -128,7 +142,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
             texts: as in a call, or their embeddings [T, E], unit length.
 
         Raises:
-            ImageError: another shape or dtype. TextError: texts that cannot be used.
+            ImageError: another shape or dtype; floats in the host's memory that are not finite. TextError: texts that cannot be used.
         """
         chosen: Selection
         if isinstance(texts, np.ndarray):
@@ -136,6 +150,7 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         else:
             chosen = self.text_source.select(texts)
         batch = check_array(self.manifest, array, str(self.path))
+        check_values(array)
         return self._outputs(array, chosen, batch)
 
     def placement(self) -> Placement:
@@ -205,6 +220,8 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
     def _cut(self, feeds: dict[str, Any], batch: int, texts: int) -> dict[str, Array]:
         """The outputs of the request, without the filled-up rows."""
         found = self.session.run(feeds)
+        if self._second is not None:
+            self._second(feeds, found)
         for name, array in found.items():
             if len(array) < batch or (name not in ("labels", "background") and array.shape[1] < texts):
                 raise ModelError(f"{self.path}: its output {name!r} must be of {batch} pictures and {texts} texts, got {list(array.shape)}")

@@ -54,7 +54,7 @@ SAID = 300
 class OnnxSession:
     """A file in onnxruntime, on the chosen providers and on no other.
 
-    Args: see `fastloc.OnnxLocalizer`.
+    Args: see `fastloc.OnnxLocalizer`. optimise: False runs the graph as it was written, node by node.
 
     Attributes: `manifest`; `chosen`, the rows of `PROVIDERS` that are used; `settings`, those of the session.
 
@@ -76,12 +76,13 @@ class OnnxSession:
         cache: str | os.PathLike[str] | None = None,
         profiles: Profiles | None = None,
         options: Mapping[str, Any] | None = None,
+        optimise: bool = True,
     ) -> None:
         self.header: Header = read(path)
         self.manifest = self.header.manifest()
         self.ort = runtime()
         self.allow_fallback, self.threads, self.cuda_graph = allow_fallback, threads, cuda_graph
-        self._cache, self._profiles, self._options = cache, profiles or {}, dict(options or {})
+        self._cache, self._profiles, self._options, self._optimise = cache, profiles or {}, dict(options or {}), optimise
         self._lock = threading.Lock()
         # where engines are kept
         self._kept: Path | None = None
@@ -162,6 +163,8 @@ class OnnxSession:
         options = self.ort.SessionOptions()
         options.log_severity_level = QUIET
         options.enable_mem_pattern = self.settings.pattern
+        if not self._optimise:
+            options.graph_optimization_level = self.ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         for key, value in self.settings.config.items():

@@ -19,6 +19,7 @@ from fastloc.auto import load
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging import images
 from fastloc.imaging.reduced_picture import check_decode
+from fastloc.onnx_file.self_check import share_of
 from fastloc.results.base_localizer import BATCH
 from fastloc.results.batch_choice import AUTO, SAMPLE, BatchChoice, find_batch, fixed_batch
 from fastloc.results.result import Result
@@ -73,6 +74,7 @@ class Locate(Described):
         threads: windows that are computed side by side; by default the cores of this process.
         max_pixels: what a picture may decode to.
         decode: "full", or "reduced": see a call of `fastloc.Localizer`.
+        self_check: the share of the model's calls that are checked in each process, see `fastloc.Localizer`; rows do not depend on it.
 
     Raises:
         TextError, FastlocError: texts or numbers that cannot be used; the first call raises what `fastloc.load` does.
@@ -94,6 +96,7 @@ class Locate(Described):
         threads: int | None = None,
         max_pixels: int = images.MAX_PIXELS,
         decode: str = "full",
+        self_check: float | bool = False,
         **options: Any,
     ) -> None:
         self._describe(locals(), "options")
@@ -113,7 +116,8 @@ class Locate(Described):
         self.threshold, self.score, self.masks, self.grids = float(threshold), score, masks, grids
         self.max_pixels, self.decode, self.options = max_pixels, decode, {name: meant[name] for name in options}
         self.threads = processors() if threads is None else threads
-        self._chosen = {name: value for name, value in (("method", method), ("device", device)) if value is not None}
+        given = (("method", method), ("device", device), ("self_check", share_of(self_check) or None))
+        self._chosen: dict[str, Any] = {name: value for name, value in given if value is not None}
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Locate the texts in pictures.

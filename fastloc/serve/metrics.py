@@ -22,6 +22,8 @@ class Metrics:
         self.latency = Histogram("fastloc_request_seconds", took, ["path"], buckets=SECONDS, registry=own)
         self.queue = Gauge("fastloc_queue_pictures", "Pictures that wait or are worked on", registry=own)
         self.batch = Histogram("fastloc_batch_pictures", "Pictures of a batch", buckets=PICTURES, registry=own)
+        checked = "Calls of the model that the self-check answered again by another plan, by method and result: equal or different"
+        self.checked = Counter("fastloc_self_checks", checked, ["method", "result"], registry=own)
         self.refused = Counter("fastloc_refused", "Requests that were refused with 429 because the queue was full", registry=own)
 
     def text(self) -> bytes:

@@ -27,6 +27,7 @@ class Deployment:
     Attributes:
         model, pretrained, method, device: as for `fastloc.load`; None: the model's own
         input_size: of the model, in pixels: `size` of `fastloc.load`
+        self_check: the share of the model's calls that are checked, see `fastloc.Localizer`
         min_replicas, max_replicas: there are as many in between as the load asks for
         target: requests that one replica works on at a time, on average, before Ray starts another
         num_cpus, num_gpus: that Ray sets aside for a replica; a share of a GPU, such as 0.25, puts several on one
@@ -37,6 +38,7 @@ class Deployment:
     method: str | None = None
     input_size: int | None = None
     device: str | None = None
+    self_check: float = 0.0
     min_replicas: int = 1
     max_replicas: int = 4
     target: float = 16.0
@@ -49,10 +51,11 @@ class Deployment:
         number("target", self.target, 0.01, 10_000)
         number("num_cpus", self.num_cpus, 0, 1_000)
         number("num_gpus", self.num_gpus, 0, 100)
+        number("self_check", self.self_check, 0, 1)
 
     def application(self, settings: Settings) -> ASGIApp:
         """The HTTP application around this model, which has made a batch already. Raises FastlocError as `fastloc.load` does."""
-        given = {"method": self.method, "size": self.input_size, "device": self.device}
+        given = {"method": self.method, "size": self.input_size, "device": self.device, "self_check": self.self_check or None}
         chosen = {name: value for name, value in given.items() if value is not None}
         made = application(load(self.model, self.pretrained, **chosen), settings)
         made.state.service.warm_up()

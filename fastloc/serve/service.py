@@ -16,6 +16,7 @@ from PIL import Image
 from fastloc.errors import FastlocError, FastlocWarning, TextError, unknown
 from fastloc.imaging.images import load
 from fastloc.imaging.picture_files import is_address
+from fastloc.onnx_file.self_check import SelfCheck
 from fastloc.results.base_localizer import BaseLocalizer
 from fastloc.results.result import Result
 from fastloc.serve.batcher import Batcher
@@ -55,6 +56,8 @@ class Service:
         self.settings, self.metrics, self.draining = settings, Metrics(), False
         self.method = str(localizer.method)  # type: ignore[attr-defined]  # every localizer has one
         self.localizers = {self.method: localizer, **{name: _with_method(localizer, name) for name in settings.methods}}
+        for name, each in self.localizers.items():
+            self._count_checks(name, getattr(each, "self_check", None))
         self.batcher = Batcher(settings.batch, settings.wait, self.metrics.batch.observe)
         self._aside = ThreadPoolExecutor(THREADS, thread_name_prefix="fastloc-serve-pictures")
         # texts are encoded by one thread, so that each is encoded once
@@ -188,6 +191,12 @@ class Service:
             most = f"{self.settings.cells:,} pixels times texts"
             raise Refused(413, f"a picture must have at most {most}, got {loaded.width} x {loaded.height} x {texts}; ask for fewer texts")
         return loaded
+
+    def _count_checks(self, method: str, check: SelfCheck | None) -> None:
+        """Count a localizer's self-check in the metrics, from 0 on."""
+        if check is not None:
+            counters = {equal: self.metrics.checked.labels(method, "equal" if equal else "different") for equal in (True, False)}
+            check.listener = lambda equal: counters[equal].inc()
 
     def _count(self, more: int) -> None:
         self._inside += more

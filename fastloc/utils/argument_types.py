@@ -73,6 +73,17 @@ def inv_temp(text: str) -> float | str:
     return value
 
 
+def share(text: str) -> float:
+    """A number above 0 and at most 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a share above 0 and at most 1, such as 0.1, got {text!r}")
+    return value
+
+
 def sides(text: str) -> tuple[int, int]:
     """(height, width) of N or HxW."""
     both = size(text)

@@ -350,3 +350,16 @@ def test_other_methods_are_offered_by_name(localizer: Localizer) -> None:
     picture = png((96, 96), 2)
     (answer,) = called(app, ("/v1/locate", as_form(picture, ["cat"], method="clearclip")))
     assert answer.json()["results"] == [localizer.with_method("clearclip")(picture, ["cat"]).to_dict()]
+
+
+def test_a_self_check_is_counted_in_the_metrics() -> None:
+    made = Localizer("embedded", size=96, self_check=1.0)
+    app = application(made, Settings(methods=("clearclip",)))
+    called(app, ("/v1/locate", as_form(MARKET, ["cat"])), ("/v1/locate", as_form(MARKET, ["cat"], method="clearclip")))
+    lines = got(app, "/metrics").text.splitlines()
+    counts = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith("fastloc_self_checks_total")}
+    # one each beside those of other calls; what has not happened is there too, as 0
+    assert counts == {
+        f'fastloc_self_checks_total{{method="{name}",result="{result}"}}': count
+        for name in ("gem", "clearclip") for result, count in (("equal", 1.0), ("different", 0.0))
+    }  # fmt: skip

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastloc.auto import CLIP, kind_of
-from fastloc.cli.arguments import add_decode, add_execution, add_exported, add_method, add_pixels, add_source, add_texts
-from fastloc.cli.localizers import changes, note_embedded
+from fastloc.cli.arguments import add_decode, add_execution, add_exported, add_method, add_pixels, add_self_check, add_source, add_texts
+from fastloc.cli.localizers import changes, note_embedded, note_self_check
 from fastloc.errors import FastlocError
 from fastloc.utils.argument_types import count, count_or_auto
 from fastloc.utils.terminal import say
@@ -40,6 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
+    add_self_check(group)
     add_exported(group)
     add_method(parser.add_argument_group("method"))
     add_pixels(group)
@@ -94,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         chosen=lambda line: say(f"fastloc: {line}", error=True),
     )  # fmt: skip
     say(f"{folder}: {counts.pictures:,} pictures in, {counts.located:,} out, {counts.failed:,} failed")
+    if args.ray is None:
+        note_self_check(locate.localizer)
     if counts.failed:
         where = folder / "errors.parquet"
         say(f"fastloc: error: {counts.failed:,} of {counts.pictures:,} pictures could not be used: see {where}", error=True)
@@ -120,7 +123,7 @@ def _locate(args: argparse.Namespace) -> "Locate":
     return Locate(
         args.texts, model=args.model, pretrained=args.pretrained, method=args.method, device=args.device, threshold=args.threshold,
         score=args.min_score, masks=not args.no_heatmaps, grids=args.grids, batch=args.batch, threads=args.threads,
-        max_pixels=args.max_pixels, decode=args.decode, **options,
+        max_pixels=args.max_pixels, decode=args.decode, self_check=args.self_check, **options,
     )  # fmt: skip
 
 

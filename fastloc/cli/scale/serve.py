@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from fastloc.cli.arguments import add_decode, add_execution, add_exported, add_method, add_source
+from fastloc.cli.arguments import add_decode, add_execution, add_exported, add_method, add_self_check, add_source
 from fastloc.cli.live import add_server, bound, check_certificate, url
 from fastloc.cli.localizers import engine, note_embedded
 from fastloc.utils import console
@@ -21,6 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
+    add_self_check(group)
     add_exported(group)
     add_decode(group)
     method = parser.add_argument_group("method")

@@ -1,0 +1,1 @@
+"""Self-check of PyTorch's engines: another plan for the same call."""

@@ -1,0 +1,1 @@
+"""Mutation testing: mutants of a module, and campaigns that run its tests on them."""
