@@ -92,12 +92,15 @@ class Broadcast:
                     self._source.close()
                     self._source = self._opened()
         # a fault of a decoder ends the source, and is reported like the others
-        except Exception as error:
+        except BaseException as error:
             self.problem = str(error) if isinstance(error, (FastlocError, OSError)) else f"{self.name} cannot be read: {error!r}"
             with self._changed:
                 sessions = list(self._sessions)
             for session in sessions:
                 self._tell(session)
+        finally:
+            # one that was opened again while this was being closed
+            self._source.close()
 
     def _tell(self, session: Session) -> None:
         session.outbox.say(type="problem", field="source", message=self.problem, asked={})

@@ -63,8 +63,8 @@ class Engine:
             return not self._ended
         try:
             session.work(self.clients)
-        # a fault of ours must not take the page away from everybody
-        except Exception as error:
+        # a fault of ours must not take the page away from everybody, and no SystemExit ends this thread alone
+        except BaseException as error:
             self._faults.note("a frame could not be located", error)
             session.outbox.say(type="problem", field="", message=f"this frame could not be located: {error!r}", asked={})
         return not self._ended

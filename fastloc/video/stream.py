@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NoReturn
 
 from fastloc.errors import FastlocError, ImageError, VideoError, unknown
 from fastloc.results.batch_choice import AUTO, BatchChoice
@@ -126,6 +126,9 @@ class Stream:
         """Let go of the source and of what waits; iterating then ends. May be called from another thread, and twice."""
         self._finalizer()
 
+    def __reduce__(self) -> NoReturn:
+        raise VideoError("a stream cannot be pickled: its source is open in this process; open it in the other one")
+
     def __enter__(self) -> Stream:
         return self
 
@@ -195,7 +198,8 @@ class _Run:
                     continue
                 if self.inbox.put(frame) is not None:
                     self.worker.counters.add("dropped")
-        except Exception as raised:
+        # SystemExit of a source or a model too: without it the stream would seem to have ended
+        except BaseException as raised:
             error = raised
         finally:
             self.inbox.end(error)
@@ -215,7 +219,7 @@ class _Run:
                         self.worker.counters.add("dropped")
         except StopIteration:
             pass
-        except Exception as raised:
+        except BaseException as raised:
             error = raised
             # of the frame's batch, those behind it
             self.worker.counters.add("dropped", max(left - 1, 0))
