@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz lint web kernels docs docs-serve tables records quality peers goldens lock sbom clean
+.PHONY: help demo test test-all fuzz matrix lint web kernels docs docs-serve tables records quality peers goldens lock sbom clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -44,6 +44,12 @@ test-all: $(VENV)/.stamp ## run the slow tests, which `make test` leaves out
 SECONDS ?= 60
 fuzz: $(VENV)/.stamp ## damaged inputs for every parser of untrusted bytes
 	@$(PY) tests/fuzz/run.py --seconds $(SECONDS)
+
+# further interpreters by their paths: `make AT=/opt/python3.14/bin/python3.14 matrix`; RECORD=1 writes the record of docs/tested.md
+AT ?=
+RECORD ?=
+matrix: $(VENV)/.stamp $(VENV)/tools/.stamp ## run what needs no torch on every Python from 3.11 on
+	@$(PY) tests/matrix.py $(if $(AT),--python $(AT)) $(if $(RECORD),--record)
 
 lint: $(VENV)/.stamp ## lint and type check
 	@$(RUN) ruff check --quiet .
