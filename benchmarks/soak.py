@@ -18,6 +18,7 @@ Exit code 1 if something grows, an answer is wrong, a process failed or a log ha
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -59,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         seconds=QUICK if args.quick else 60 * args.minutes, every=0.5 if args.quick else args.every,
         calls=400 if args.quick else args.calls, pause=args.pause, judged=not args.quick,
     )  # fmt: skip
+    # an end from outside ends the other processes too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     facts = record.facts()
     with tempfile.TemporaryDirectory(prefix="fastloc-soak-") as folder:
         found = {**facts, **run.soak(plan, Path(folder), Path(__file__).resolve())}
