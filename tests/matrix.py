@@ -22,6 +22,7 @@ import time
 import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ ROOMS = ("utils", "text", "recipes", "imaging", "results", "onnx_file", "runtime
 OLDEST = (3, 11)
 # extras without torch; one that has no wheel for a Python is left out there
 EXTRAS = ("onnx-cpu", "video", "live", "serve", "client", "heif")
-TOOLS = ("pytest>=8,<10", "pytest-xdist>=3.6,<4", "pyyaml")
+TOOLS = ("pytest>=8,<10", "pyyaml")
 # seconds for the tests of one Python, and for one package
 LIMIT, PATIENCE = 1800.0, 600.0
 Row = dict[str, Any]
@@ -114,8 +115,8 @@ def prepared(uv: str, python: Python, folder: Path) -> tuple[Path, list[str]]:
 def tested(inside: Path, rooms: tuple[str, ...], report: Path) -> Row:
     """Run the quick tests of the rooms. Returns counts, the reasons of what was left out, and the names of what failed."""
     environment = {**os.environ, "PYTHONPATH": str(REPO / "tests" / "support"), "OMP_NUM_THREADS": "1"}
-    command = [str(inside), "-P", "-m", "pytest", "-q", "-p", "absent_packages", "-m", "not slow", "--color", "no", "-n", "1",
-               "--dist", "loadfile", "-p", "no:cacheprovider", f"--junitxml={report}", *(f"tests/{room}" for room in rooms)]  # fmt: skip
+    command = [str(inside), "-P", "-m", "pytest", "-q", "-p", "absent_packages", "-m", "not slow", "--color", "no",
+               "-p", "no:cacheprovider", f"--junitxml={report}", *(f"tests/{room}" for room in rooms)]  # fmt: skip
     report.unlink(missing_ok=True)
     begun = time.monotonic()
     try:
@@ -162,21 +163,27 @@ def versions(inside: Path, names: tuple[str, ...] = ("numpy", "pillow", "onnxrun
     return found
 
 
-def run(uv: str, chosen: list[Python], rooms: tuple[str, ...], folder: Path) -> list[Row]:
-    """A row a Python."""
-    rows = []
-    for python in chosen:
-        row: Row = {"python": python.minor}
-        if not python.path:
-            rows.append({**row, "why": {python.why: 1}, "passed": 0, "failed": 0, "skipped": 0, "failures": []})
-        else:
-            try:
-                inside, lacks = prepared(uv, python, folder / python.minor)
-                rows.append({**row, **tested(inside, rooms, folder / f"{python.minor}.xml"), "lacks": lacks, "versions": versions(inside)})
-            except RuntimeError as error:
-                rows.append({**row, "why": {str(error): 1}, "passed": 0, "failed": 0, "skipped": 0, "failures": []})
-        print(line(rows[-1]), flush=True)
-    return rows
+def run(uv: str, chosen: list[Python], rooms: tuple[str, ...], folder: Path, jobs: int = 1) -> list[Row]:
+    """A row a Python; `jobs` of them side by side."""
+
+    def one(python: Python) -> Row:
+        row = _of_one(uv, python, rooms, folder)
+        print(line(row), flush=True)
+        return row
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(one, chosen))
+
+
+def _of_one(uv: str, python: Python, rooms: tuple[str, ...], folder: Path) -> Row:
+    row: Row = {"python": python.minor, "passed": 0, "failed": 0, "skipped": 0, "failures": []}
+    if not python.path:
+        return {**row, "why": {python.why: 1}}
+    try:
+        inside, lacks = prepared(uv, python, folder / python.minor)
+    except RuntimeError as error:
+        return {**row, "why": {str(error): 1}}
+    return {**row, **tested(inside, rooms, folder / f"{python.minor}.xml"), "lacks": lacks, "versions": versions(inside)}
 
 
 def line(row: Row) -> str:
@@ -194,18 +201,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", nargs="+", default=[], metavar="NAME", help="versions such as 3.12, or paths (default: every version)")
     parser.add_argument("--rooms", nargs="+", choices=ROOMS, default=list(ROOMS), metavar="ROOM", help=", ".join(ROOMS))
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="Pythons side by side (default: 1)")
     parser.add_argument("--uv", default=str(Path(sys.executable).parents[1] / "tools" / "bin" / "uv"), metavar="FILE", help="uv's program")
     parser.add_argument("--folder", type=Path, default=REPO / "build" / "matrix", help="of the environments (default: build/matrix)")
     parser.add_argument("--record", action="store_true", help=f"write {RECORD.relative_to(REPO)}, for docs/tested.md")
     given = parser.parse_args()
-    if given.record and tuple(given.rooms) != ROOMS:
-        parser.error("a record must be of all rooms; leave --rooms out")
     given.folder.mkdir(parents=True, exist_ok=True)
-    rows = run(given.uv, pythons(given.uv, given.python), tuple(given.rooms), given.folder.resolve())
+    rows = run(given.uv, pythons(given.uv, given.python), tuple(given.rooms), given.folder.resolve(), given.jobs)
     if given.record:
         from fastloc.bench.run_facts import commit
 
-        head = {"day": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit(REPO), "rooms": list(ROOMS),
+        head = {"day": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit(REPO), "rooms": given.rooms,
                 "system": f"{platform.system()} {platform.machine()}"}  # fmt: skip
         body = ",\n".join("  " + json.dumps(row) for row in rows)
         RECORD.write_text(json.dumps(head)[:-1] + f', "rows": [\n{body}\n]}}\n', encoding="utf-8")
