@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz mutation lint web kernels docs docs-serve tables records quality peers goldens lock sbom clean
+.PHONY: help demo test test-all fuzz mutation matrix lint web kernels docs docs-serve tables records quality peers goldens lock sbom clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -48,6 +48,12 @@ fuzz: $(VENV)/.stamp ## damaged inputs for every parser of untrusted bytes
 # the same time for all files together
 mutation: $(VENV)/.stamp ## small faults in the core rooms, which tests should notice
 	@$(PY) tests/mutation/run.py --seconds $(SECONDS)
+
+# further interpreters by their paths: `make AT=/opt/python3.14/bin/python3.14 matrix`; RECORD=1 writes the record of docs/tested.md
+AT ?=
+RECORD ?=
+matrix: $(VENV)/.stamp $(VENV)/tools/.stamp ## run what needs no torch on every Python from 3.11 on
+	@$(PY) tests/matrix.py $(if $(AT),--python $(AT)) $(if $(RECORD),--record)
 
 lint: $(VENV)/.stamp ## lint and type check
 	@$(RUN) ruff check --quiet .

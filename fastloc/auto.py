@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from fastloc.errors import FastlocError, FastlocWarning
+from fastloc.errors import FastlocError, warn
 
 if TYPE_CHECKING:
     from fastloc.engine.classifier_localizer import CnnLocalizer
@@ -75,7 +74,7 @@ def _without_torch(options: dict[str, Any]) -> None:
     method = options.pop("method", METHOD)
     if method != METHOD:
         raise FastlocError(f'method {method!r} needs torch: pip install "fastloc[engine]"; without it there is {METHOD!r}')
-    warnings.warn("without torch the embedded model runs in onnxruntime", FastlocWarning, stacklevel=3)
+    warn("without torch the embedded model runs in onnxruntime", stacklevel=3)
 
 
 def _check(localizer: type, model: Any, options: dict[str, Any], why: str) -> None:

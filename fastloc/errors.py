@@ -1,21 +1,39 @@
-"""Every error fastloc raises on purpose: one clear message that names the thing, its value and the rule or fix."""
+"""Every error fastloc raises on purpose: one clear message that names the thing, its value and the rule or fix; and its warnings."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 __all__ = [
     "FastlocError", "FastlocWarning", "ImageError", "ModelError", "PlanError", "RecipeError", "ServiceError", "TextError", "VideoError",
-    "unknown",
+    "heard", "unknown", "warn",
 ]  # fmt: skip
 
 # characters of a name that a message shows
 LONGEST = 100
+# warnings of one module that Python may remember to have shown
+REMEMBERED = 512
+
+_listener: ContextVar[list[str] | None] = ContextVar("listener", default=None)
 
 
 class FastlocError(ValueError):
-    """Base of every error raised on purpose; catch this one to catch them all."""
+    """Base of every error raised on purpose; catch this one to catch them all. It pickles with all that it says."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # not by calling the class, whose arguments may be others than the message
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[FastlocError], args: tuple[object, ...], state: dict[str, object]) -> FastlocError:
+    made = kind.__new__(kind, *args)
+    made.__dict__.update(state)
+    return made
 
 
 class ImageError(FastlocError):
@@ -48,6 +66,40 @@ class VideoError(FastlocError):
 
 class FastlocWarning(UserWarning):
     """A warning of a call that succeeded; the command line prints it as a note."""
+
+
+def warn(message: str, stacklevel: int = 1) -> None:
+    """Give a FastlocWarning, as `warnings.warn(message, FastlocWarning, stacklevel)` called in place of this function does.
+
+    Python remembers each message that it has shown in the module that is blamed for it, for ever. Messages that hold texts or names of
+    pictures are without number, so they are forgotten here from time to time, and may then be shown again. Within `heard` nothing is shown.
+    """
+    if (listener := _listener.get()) is not None:
+        listener.append(message)
+        return
+    warnings.warn(message, FastlocWarning, stacklevel=stacklevel + 1)
+    try:
+        blamed = sys._getframe(stacklevel).f_globals
+    # beyond the outermost frame Python blames this module
+    except ValueError:
+        blamed = vars(sys)
+    remembered = blamed.get("__warningregistry__")
+    if remembered is not None and len(remembered) > REMEMBERED:
+        remembered.clear()
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Collect the messages of `warn` of this thread (of this task, in asyncio), in place of showing them.
+
+    `warnings.catch_warnings` changes the filters of the whole process, and where two threads are within it at once it leaves them changed.
+    """
+    found: list[str] = []
+    token = _listener.set(found)
+    try:
+        yield found
+    finally:
+        _listener.reset(token)
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:

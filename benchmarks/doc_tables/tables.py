@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from doc_tables import badges, bench, edge, gpu_state, headline, readouts_cost, runtimes, video
+from doc_tables import badges, bench, edge, gpu_state, headline, pythons, readouts_cost, runtimes, soak, video
 from doc_tables.markdown_table import TableError, markdown
 from doc_tables.page import BLOCK
 from fastloc import embedded
@@ -239,6 +239,8 @@ TABLES = {
     "runtimes-pointing": Source(runtimes.pointing_table, "runtimes.json", runtimes.COMMAND),
     "runtimes-times": Source(runtimes.times_table, "runtimes.json", runtimes.COMMAND),
     "edge": Source(edge.edge_table, "edge.json", edge.COMMAND, owed=True),
+    "pythons": Source(pythons.pythons_table, "pythons.json", pythons.COMMAND, owed=True),
+    "soak": Source(soak.soak_table, "soak.json", soak.COMMAND, owed=True),
     "readouts-cost": Source(readouts_cost.cost_table, "readouts_cost.json", readouts_cost.COMMAND, owed=True),
     "training": Source(
         training_table, "embedded_training.json",

@@ -85,6 +85,9 @@ STEPS = (
             timed=True, seconds=1200),
     _script("scale-soak", f"scale.py --parts soak -o {RECORDS}scale.jsonl --minutes 10", RECORDS + "scale.jsonl",
             (*ENGINE, "fastloc/serve", "benchmarks/scale_parts"), part="soak", needs=("pyarrow", "httpx2"), timed=True, seconds=600),
+    _script("soak", "soak.py --record", RECORDS + "soak.json",
+            (*ENGINE, "fastloc/live", "fastloc/serve", "fastloc/video", "fastloc/runtime", "fastloc/results", "benchmarks/soak_parts"),
+            needs=("av", "httpx2", "onnxruntime", "starlette", "websockets"), timed=True, seconds=3600),
     # build times are of an idle machine too
     _script("engines", "build_engines.py --record", RECORDS + "engines.json", (*ENGINE, "export"),
             needs=("tensorrt_rtx",), timed=True, seconds=1200),
@@ -111,5 +114,6 @@ STEPS = (
 # records that no step writes: each is of a model that is made with it, or of another machine
 ELSEWHERE = {
     "eclip_training.json": "written with the embedded model's vectors", "embedded_training.json": "written with the embedded model",
-    "embedded_tuning.json": "written when its parameters are chosen", "steps.json": "written by `records.py` itself",
+    "embedded_tuning.json": "written when its parameters are chosen",
+    "pythons.json": "written by `make matrix RECORD=1`, where there are Pythons", "steps.json": "written by `records.py` itself",
 }  # fmt: skip

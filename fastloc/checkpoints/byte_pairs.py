@@ -20,6 +20,8 @@ _PAIRS = 48894
 # the end of a word's last piece
 _END = "</w>"
 _SPECIAL = ("<start_of_text>", "<end_of_text>")
+# words whose pieces are kept
+_WORDS = 1 << 14
 # the pieces of text that are split separately: endings, runs of letters, single digits, runs of anything else
 _WORD = "|".join((*_SPECIAL, "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "[{letter}]+", "[{digit}]", r"[^\s{letter}{digit}]+"))
 
@@ -43,7 +45,7 @@ class BytePairs:
         self.sot_token_id, self.eot_token_id = self.all_special_ids = [first + index for index in range(len(_SPECIAL))]
         # a cache of pieces; making all of them costs a cold start more than reading the file
         self._numbers = {piece: number for number, piece in enumerate(self._single)}
-        self._known = {word: [number] for word, number in zip(_SPECIAL, self.all_special_ids, strict=True)}
+        self._known: dict[str, list[int]] = {}
 
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
         """The ids, int64 [n, context], zeros after a text's end."""
@@ -79,16 +81,22 @@ class BytePairs:
         return {number: piece for piece, number in self.encoder.items()}
 
     def _pieces(self, word: str) -> list[int]:
-        """The ids of one word, cached."""
-        if word not in self._known:
+        """The ids of one word, cached; words are without number, so all are forgotten when there are very many."""
+        found = self._known.get(word)
+        if found is None and word in _SPECIAL:
+            return [self.all_special_ids[_SPECIAL.index(word)]]
+        if found is None:
             *first, last = (_characters()[byte] for byte in word.encode())
             pieces = [*first, last + _END]
             while (rank := min((self.ranks.get(" ".join(pair), _PAIRS) for pair in pairwise(pieces)), default=_PAIRS)) < _PAIRS:
                 left, right = self.merges[rank].split(" ")
                 pieces = _joined(pieces, left, right)
                 self._numbers[left + right] = len(self._single) + rank
-            self._known[word] = [self._numbers[each] for each in pieces]
-        return self._known[word]
+            found = [self._numbers[each] for each in pieces]
+            if len(self._known) >= _WORDS:
+                self._known.clear()
+            self._known[word] = found
+        return found
 
 
 def _joined(pieces: list[str], first: str, second: str) -> list[str]:

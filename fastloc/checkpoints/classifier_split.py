@@ -5,6 +5,7 @@ values, gets a forward hook on a private copy, for the time of a call; `Split.ho
 """
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from fastloc.errors import ModelError, unknown
+from fastloc.utils.fork_safety import renewed_after_fork
 
 # the depth of the modules that messages list
 LISTED = 2
@@ -49,6 +51,8 @@ class Split:
         self.name = type(module).__name__
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.graph = _traced(self.module)
+        # a hook is the module's: the pass of another thread would run into it
+        self._hooking = renewed_after_fork(threading.Lock())
         self.layer = layer or ""
         self.node = self._place(layer, example)
         shape = list(self(example).outputs.shape)
@@ -119,7 +123,7 @@ class Split:
         if self.graph is not None and self.node is not None:
             walked: Tensor = _Walk(self.graph, self.node, cut, found).run(pixels)
             return walked
-        with _hook(self.module.get_submodule(self.layer), cut):
+        with self._hooking, _hook(self.module.get_submodule(self.layer), cut):
             outputs: Tensor = self.module(pixels)
         return outputs
 

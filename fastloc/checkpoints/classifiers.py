@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastloc.errors import FastlocWarning, ModelError, TextError, unknown
+from fastloc.checkpoints.state_dicts import silenced
+from fastloc.errors import ModelError, TextError, unknown, warn
 from fastloc.utils.schema import first_line
 
 RANDOM = "random"
@@ -86,7 +86,7 @@ def load(model: str, weights: str | Path | None = None) -> Classifier:
         _fill(loaded, path)
     if weights is None:
         message = f"{model} has random weights, whose maps mean nothing; give weights, such as DEFAULT for torchvision's"
-        warnings.warn(message, FastlocWarning, stacklevel=4)
+        warn(message, stacklevel=4)
     return loaded
 
 
@@ -161,10 +161,9 @@ LIBRARIES: dict[str, Callable[[str, str | None], Classifier]] = {"torchvision": 
 
 def _made(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     """The module with seeded random weights, without a change of the caller's random state, or with its tag's weights."""
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    # some models warn that their initialisation is slow
+    with torch.random.fork_rng(), silenced():
         torch.manual_seed(0)
-        # some models warn that their initialisation is slow
-        warnings.simplefilter("ignore")
         try:
             return build()
         except Exception as error:

@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import pickle
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -17,13 +18,25 @@ from torch import Tensor
 from fastloc.checkpoints.foreign import torchscript
 from fastloc.checkpoints.foreign.wrappers import unwrapped
 from fastloc.errors import ModelError
+from fastloc.utils.fork_safety import renewed_after_fork
 
-__all__ = ["content", "faults", "read"]
+__all__ = ["content", "faults", "read", "silenced"]
 
 # the first bytes of a zip file
 _ZIP = b"PK\x03\x04"
 # the most names of the same numbers: tied weights have two
 SHARED = 4
+
+# filters are the whole process's: two threads that change and restore them at once would leave them changed
+_filters = renewed_after_fork(threading.RLock())
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Show no warnings of the libraries that are called within; one thread at a time."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -35,9 +48,8 @@ def read(path: Path) -> dict[str, Tensor]:
     if not os.path.isfile(path):
         raise ModelError(f"weights file {str(path)!r} does not exist" if not os.path.exists(path) else f"{str(path)!r} is not a file")
     try:
-        with warnings.catch_warnings():
-            # torch warns of the pickle's protocol before it refuses it
-            warnings.simplefilter("ignore")
+        # torch warns of the pickle's protocol before it refuses it
+        with silenced():
             state = content(path)
     except pickle.UnpicklingError as error:
         raise ModelError(

@@ -3,7 +3,6 @@
 import argparse
 import math
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
@@ -15,7 +14,7 @@ from fastloc.cli.arguments import add_execution, add_exported, add_like, add_met
 from fastloc.cli.interrupts import Interrupts
 from fastloc.cli.localizers import engine, note_embedded, note_self_check
 from fastloc.cli.video_progress import Spent, bar
-from fastloc.errors import FastlocWarning, VideoError
+from fastloc.errors import VideoError, warn
 from fastloc.utils import console
 from fastloc.utils.argument_types import count, count_or_auto, prompt
 from fastloc.utils.patterns import is_pattern, matching
@@ -249,7 +248,7 @@ def _sound(given: str, span: "Span") -> Path | None:
     if not span.info.audio:
         return None
     if span.live or not Path(given).is_file():
-        warnings.warn(f"{span.name}: its sound is left out: it is kept of files only", FastlocWarning, stacklevel=2)
+        warn(f"{span.name}: its sound is left out: it is kept of files only", stacklevel=2)
         return None
     return Path(given)
 

@@ -24,7 +24,8 @@ from fastloc.text.prompts import checked
 from fastloc.utils.schema import decode, first_line, number, shown
 
 __all__ = [
-    "CONNECTIONS", "RETRIES", "TIMEOUT", "Ask", "ServedModel", "ask", "options", "pause", "read_models", "read_result", "unreachable",
+    "CONNECTIONS", "RETRIES", "TIMEOUT", "Ask", "ServedModel", "ask", "check_portable", "options", "pause", "read_models",
+    "read_result", "unreachable",
 ]  # fmt: skip
 
 # seconds of silence that end a call
@@ -101,6 +102,12 @@ def options(address: str, token: str, timeout: float) -> dict[str, Any]:
         headers["Authorization"] = f"Bearer {token}"
     # a call may wait for a connection as long as the calls before it take
     return {"base_url": _url(address), "headers": headers, "timeout": httpx2.Timeout(timeout, pool=None)}
+
+
+def check_portable(transport: object) -> None:
+    """Raise ServiceError for a client that cannot be made again in another process."""
+    if transport is not None:
+        raise ServiceError("a client with a transport of its own cannot be pickled; make one in the other process")
 
 
 def _url(address: str) -> httpx2.URL:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, overload
 
 import httpx2
 
 from fastloc.client import calls
+from fastloc.errors import ServiceError
 from fastloc.imaging.picture_files import MAX_PIXELS
 from fastloc.imaging.picture_sources import is_many, pictures
 from fastloc.results.result import Result
+from fastloc.utils.fork_safety import keep_for_ever, renewed_after_fork
 
 __all__ = ["Client"]
 
@@ -24,7 +27,8 @@ class Client:
         with Client("http://127.0.0.1:8020", token) as client:
             result = client("photo.jpg", ["a dog", "a red car"])
 
-    Threads may share one, processes not: its connections are of one process. Close it, or use it in a `with` block.
+    Threads may share one. A forked process opens connections of its own, unless the transport is yours; it pickles as its address, token,
+    timeout and retries. Close it, or use it in a `with` block.
 
     Args:
         address: of the service, as it printed it: http://HOST:PORT.
@@ -42,7 +46,31 @@ class Client:
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self.retries = retries
-        self._http = httpx2.Client(**calls.options(address, token, timeout), transport=transport)
+        self._given: dict[str, Any] = {"address": address, "token": token, "timeout": timeout, "retries": retries}
+        self._options, self._transport = calls.options(address, token, timeout), transport
+        self._http: httpx2.Client | None = self._opened()
+        renewed_after_fork(self)
+
+    def _opened(self) -> httpx2.Client:
+        return httpx2.Client(**self._options, transport=self._transport)
+
+    @property
+    def _connections(self) -> httpx2.Client:
+        if self._http is None:
+            self._http = self._opened()
+        if self._http.is_closed:
+            raise ServiceError("the client must be open for a call, and it is closed; make another one")
+        return self._http
+
+    def _at_fork_reinit(self) -> None:
+        # connections are the parent's: both processes would read what the other one asked for. Not even their destructors may run here
+        if self._transport is None and self._http is not None and not self._http.is_closed:
+            keep_for_ever(self._http)
+            self._http = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        calls.check_portable(self._transport)
+        return partial(type(self), **self._given), ()
 
     @overload
     def __call__(
@@ -91,13 +119,14 @@ class Client:
     def ready(self) -> bool:
         """True where the service takes calls; False where it cannot be reached, is starting or is about to stop."""
         try:
-            return self._http.get("readyz").status_code == 200
+            return self._connections.get("readyz").status_code == 200
         except httpx2.HTTPError:
             return False
 
     def close(self) -> None:
         """Close its connections."""
-        self._http.close()
+        if self._http is not None:
+            self._http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -108,10 +137,11 @@ class Client:
     def _sent(self, verb: str, path: str, parts: dict[str, Any] | None = None) -> httpx2.Response:
         attempt = 0
         while True:
+            http = self._connections
             try:
-                response = self._http.request(verb, path, **(parts or {}))
+                response = http.request(verb, path, **(parts or {}))
             except httpx2.HTTPError as error:
-                raise calls.unreachable(self._http.base_url, error) from None
+                raise calls.unreachable(http.base_url, error) from None
             if (wait := calls.pause(response, attempt, self.retries)) is None:
                 return response
             time.sleep(wait)

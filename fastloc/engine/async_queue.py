@@ -2,16 +2,17 @@
 
 On a GPU everything is enqueued: the frame goes through a pinned buffer and a copy stream while the previous one is computed,
 and the similarities come back the same way. On a CPU one worker thread computes. On both, at most `depth` pictures are in
-flight; submitting one more waits for the oldest.
+flight; submitting one more waits for the oldest. Any thread may submit, and any may ask for a result.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -48,11 +49,13 @@ class Locating(Protocol):
 
 
 class Handle:
-    """A submitted picture, whose result is available later."""
+    """A submitted picture, whose result is available later. It stays in its process: send its result to another one."""
 
     def __init__(self, done: Callable[[], bool], wait: Callable[[], Result]) -> None:
         self._done, self._wait = done, wait
         self._result: Result | None = None
+        # of several threads one reads the buffers, which the next picture overwrites
+        self._lock = renewed_after_fork(threading.Lock())
 
     def done(self) -> bool:
         """True if `result` would return at once."""
@@ -60,13 +63,17 @@ class Handle:
 
     def result(self) -> Result:
         """The result; waits until it is computed. Re-raises the error that locating raised."""
-        if self._result is None:
-            self._result = self._wait()
+        with self._lock:
+            if self._result is None:
+                self._result = self._wait()
         return self._result
 
     def lose(self) -> None:
         """Mark the result as unavailable in a forked child, because the parent computes it. `result` then raises FastlocError."""
         self._done, self._wait = (lambda: True), _lost
+
+    def __reduce__(self) -> NoReturn:
+        raise FastlocError("a submitted picture cannot be pickled; send what its result() returns")
 
 
 def _lost() -> Result:
@@ -88,18 +95,23 @@ class AsyncQueue:
         self.worker: ThreadPoolExecutor | None = None
         self.lanes: list[StagingBuffers] = []
         self.count = 0
+        # one submission at a time: those that wait for room would otherwise take each other's
+        self.lock = threading.Lock()
         renewed_after_fork(self)
 
     def submit(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:
         """Start locating the prompts in a picture; waits while `depth` pictures are in flight."""
-        while len(self.under_way) >= self.depth:
-            wait_quietly(self.under_way.popleft())
-        begin = self._on_gpu if localizer.device.type == "cuda" else self._on_cpu
-        handle = begin(localizer, picture, prompts, name)
-        self.under_way.append(handle)
+        with self.lock:
+            while len(self.under_way) >= self.depth:
+                wait_quietly(self.under_way[0])
+                self.under_way.popleft()
+            begin = self._on_gpu if localizer.device.type == "cuda" else self._on_cpu
+            handle = begin(localizer, picture, prompts, name)
+            self.under_way.append(handle)
         return handle
 
     def _at_fork_reinit(self) -> None:
+        self.lock = threading.Lock()
         for handle in self.under_way:
             handle.lose()
         self.under_way.clear()

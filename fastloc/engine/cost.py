@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 from fastloc.checkpoints.families.kinds import AnySpec
 from fastloc.checkpoints.hierarchical.vitamin import DEPTHS, EXPANSION
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.engine.hierarchical import operations as of_maps
-from fastloc.errors import FastlocWarning
+from fastloc.errors import warn
 from fastloc.functional.op_set import TORCH
 from fastloc.imaging.geometry import size_text
 from fastloc.recipes import Recipe
@@ -69,9 +68,8 @@ def announce(spec: AnySpec, size: tuple[int, int], recipe: Recipe | None = None)
         anew = f"; method {recipe.name!r} makes its attention maps {times} times for it, because kept they would take {kept:,.1f} GB"
     if cost > LARGE or anew:
         minutes = ", which is minutes on a CPU" if cost > LARGE else ""
-        warnings.warn(
+        warn(
             f"an input of {size_text(size)} takes about {cost / 1e12:,.0f} TFLOP a picture{minutes}{anew}; a smaller --size is faster",
-            FastlocWarning,
             stacklevel=3,
         )
 

@@ -2,18 +2,19 @@
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from fastloc.checkpoints.digests import digest
 from fastloc.checkpoints.loading import Source
-from fastloc.errors import FastlocError, FastlocWarning, ModelError, RecipeError
+from fastloc.errors import FastlocError, ModelError, RecipeError, warn
 from fastloc.recipes import Recipe
 from fastloc.recipes.measured import OfModel
 from fastloc.recipes.temperatures import Temperatures
+from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.utils.system import files
 from fastloc.utils.user_cache import user_cache
 
@@ -36,6 +37,8 @@ class MeasuredTemperatures(OfModel[Temperatures]):
         super().__init__(Temperatures, model, given if self.measures else None)
         # tables measured in this process, by the name of the file that keeps them
         self.made: dict[str, Temperatures] = {}
+        # a table is measured once, however many threads ask for it
+        self.lock = renewed_after_fork(RLock())
 
     def applied(self, row: Recipe, changes: Mapping[str, Any], source: Source, asked: bool, measure: Measure) -> Recipe:
         """The recipe at the model's temperatures if `asked`, or if it has a rho that nothing else meets; else the recipe.
@@ -67,10 +70,11 @@ class MeasuredTemperatures(OfModel[Temperatures]):
         tower = digest(source.weights)
         asked = (f"rho{row.rho or 0:g}", f"{row.blocks}x{row.iterations + 1}", *row.streams)
         name = "-".join([tower.rpartition(":")[2][:32], *asked]) + ".json"
-        if name not in self.made:
-            file = user_cache() / "temperatures" / name
-            self.made[name] = _kept(file, tower, row) or _measured(file, source.name, row, measure)
-        return self.made[name]
+        with self.lock:
+            if name not in self.made:
+                file = user_cache() / "temperatures" / name
+                self.made[name] = _kept(file, tower, row) or _measured(file, source.name, row, measure)
+            return self.made[name]
 
 
 def _kept(file: Path, tower: str, row: Recipe) -> Temperatures | None:
@@ -93,10 +97,9 @@ def _measured(file: Path, model: str, row: Recipe, measure: Measure) -> Temperat
         kept = f"kept in {file}"
     except (OSError, FastlocError) as error:
         kept = f"not kept: {error}"
-    warnings.warn(
+    warn(
         f"{model} comes without inverse temperatures: measured for {row.name!r} on {found.pictures} sample pictures in {seconds:.1f} s, "
         f"{kept}; temperatures={NONE!r} (--temperatures none) refuses instead",
-        FastlocWarning,
         stacklevel=6,
     )
     return found

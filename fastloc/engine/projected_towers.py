@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from threading import RLock
 from typing import Any
 
 from fastloc.checkpoints.loading import Source
@@ -11,6 +12,7 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine.tower_kinds import AnyTower
 from fastloc.recipes import Recipe
 from fastloc.recipes.presence import UNCALIBRATED, Calibration
+from fastloc.utils.fork_safety import renewed_after_fork
 
 
 class ProjectedTowers:
@@ -30,6 +32,8 @@ class ProjectedTowers:
         self.own = given is None or given == OWN
         self.folded: Source | None = None
         self.towers: dict[int, AnyTower] = {}
+        # two threads that made a form each would leave one of them without its tower
+        self.lock = renewed_after_fork(RLock())
         if given is not None:
             self.folded = projections_for(given, source).applied(source)
 
@@ -37,9 +41,10 @@ class ProjectedTowers:
         """The model for this recipe. Raises ModelError if the recipe needs projections and there are none."""
         if not self.is_given and not row.trained:
             return self.plain
-        if self.folded is None:
-            self.folded = projections_for(OWN, self.plain, f"method {row.name!r}").applied(self.plain)
-        return self.folded
+        with self.lock:
+            if self.folded is None:
+                self.folded = projections_for(OWN, self.plain, f"method {row.name!r}").applied(self.plain)
+            return self.folded
 
     def calibration(self, source: Source) -> Calibration:
         """The calibration of the scores of one of these sources; none is known for projections that did not come with the model."""
@@ -48,9 +53,10 @@ class ProjectedTowers:
 
     def tower(self, source: Source, make: Callable[[Any], AnyTower] | None = None) -> AnyTower:
         """The image tower of one of these sources on its device. The first one is made; another differs only in its projection."""
-        if id(source) not in self.towers:
-            self.towers[id(source)] = make(source.weights) if make else _with_projection(next(iter(self.towers.values())), source.vit)
-        return self.towers[id(source)]
+        with self.lock:
+            if id(source) not in self.towers:
+                self.towers[id(source)] = make(source.weights) if make else _with_projection(next(iter(self.towers.values())), source.vit)
+            return self.towers[id(source)]
 
 
 def _with_projection(tower: Any, like: Weights) -> AnyTower:

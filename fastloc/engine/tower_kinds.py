@@ -1,6 +1,5 @@
 """The kinds of image tower and the engine of each, so that a localizer need not know its tower's kind."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ from fastloc.engine.hierarchical import engine as hierarchical
 from fastloc.engine.plan import Plan, PlanRequest
 from fastloc.engine.resnet_engine import ResNetEngine, ResNetTower
 from fastloc.engine.vit_engine import Engine, Tower
-from fastloc.errors import FastlocWarning, RecipeError
+from fastloc.errors import RecipeError, warn
 from fastloc.functional import resnet
 from fastloc.functional.hierarchical import forms
 from fastloc.recipes import Recipe
@@ -51,10 +50,9 @@ class TowerKind:
         most = self.blocks(spec)
         if not most or recipe.blocks <= most:
             return recipe
-        warnings.warn(
+        warn(
             f"method {recipe.name!r} changes the last {recipe.blocks} blocks, and {name} has {most} to change: it changes these; "
             f"blocks={most} (--blocks {most}) says so without this note",
-            FastlocWarning,
             stacklevel=4,
         )
         return replace(recipe, blocks=most)

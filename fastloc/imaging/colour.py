@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import io
-import warnings
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from fastloc.errors import FastlocWarning
+from fastloc.errors import warn
 
 __all__ = ["is_srgb", "to_srgb"]
 
@@ -47,7 +46,7 @@ def to_srgb(picture: Image.Image, name: str) -> Image.Image:
         moved = ImageCms.applyTransform(picture, transform)
     # LittleCMS and Pillow raise their own errors for damaged profiles
     except Exception as error:
-        warnings.warn(f"{name}: its colour profile cannot be used ({error}); read as sRGB", FastlocWarning, stacklevel=2)
+        warn(f"{name}: its colour profile cannot be used ({error}); read as sRGB", stacklevel=2)
         return picture
     assert moved is not None
     moved.info.pop("icc_profile", None)

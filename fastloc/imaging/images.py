@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fastloc.errors import FastlocWarning, ImageError
+from fastloc.errors import ImageError, warn
 from fastloc.imaging import colour, picture_files, picture_formats, reduced_picture
 from fastloc.imaging.picture_files import MAX_PIXELS
 from fastloc.imaging.picture_formats import FORMATS
@@ -225,11 +224,8 @@ def _deep_channels(picture: Image.Image) -> bool:
 def _note_dark(picture: Image.Image, name: str) -> None:
     high = int(np.asarray(picture).max())
     if high < 64:
-        warnings.warn(
-            f"{name}: its 16-bit channels fill no more than 14 bits and the upper 8 of 16 are read, so it is dark; save it with 8 bits",
-            FastlocWarning,
-            stacklevel=2,
-        )
+        warn(f"{name}: its 16-bit channels fill no more than 14 bits and the upper 8 of 16 are read, so it is dark; save it with 8 bits",
+             stacklevel=2)  # fmt: skip
 
 
 def _over_white(picture: Image.Image) -> Image.Image:

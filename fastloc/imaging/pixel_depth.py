@@ -9,13 +9,12 @@ integers    of more than 8 bits: the white that the file declares; else 65535, o
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.errors import FastlocWarning, ImageError
+from fastloc.errors import ImageError, warn
 
 __all__ = ["DEPTHS", "StreamDepth", "to_uint8"]
 
@@ -99,11 +98,8 @@ def _white(low: int, high: int, name: str) -> int:
         raise ImageError(f"{name}: its integers must lie within 16 bits, 0 to 65535, got {low} to {high}")
     white = (1 << bits) - 1
     if bits != DEPTHS[-1] and high:
-        warnings.warn(
-            f"{name}: no value exceeds {high}: read as {bits} bits in a wider type, white is {white}; scale to 65535 to say otherwise",
-            FastlocWarning,
-            stacklevel=2,
-        )
+        warn(f"{name}: no value exceeds {high}: read as {bits} bits in a wider type, white is {white}; scale to 65535 to say otherwise",
+             stacklevel=2)  # fmt: skip
     return white
 
 
@@ -115,10 +111,10 @@ def _check_floats(low: float, high: float, name: str) -> None:
     if beyond > OVERSHOOT:
         raise ImageError(f"{name}: floats must lie within [0, 1], got {low:.4g} to {high:.4g}; divide by 255, or undo a normalisation")
     if beyond > ROUNDING:
-        warnings.warn(f"{name}: floats run from {low:.4g} to {high:.4g}: clipped to [0, 1]", FastlocWarning, stacklevel=2)
+        warn(f"{name}: floats run from {low:.4g} to {high:.4g}: clipped to [0, 1]", stacklevel=2)
 
 
 def _note_mask(array: NDArray[np.uint8], name: str) -> None:
     # few pixels are looked at first: a picture costs nothing, and a mask of 0 and 1 is found out by its own values
     if array[::16, ::16].max() <= 1 and array.max() == 1:
-        warnings.warn(f"{name}: no value exceeds 1 of 255, so it is black; a mask of 0 and 1 is bool", FastlocWarning, stacklevel=2)
+        warn(f"{name}: no value exceeds 1 of 255, so it is black; a mask of 0 and 1 is bool", stacklevel=2)

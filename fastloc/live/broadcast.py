@@ -100,6 +100,9 @@ class Broadcast:
                 sessions = list(self._sessions)
             for session in sessions:
                 self._tell(session)
+        finally:
+            # one that was opened again while this was being closed
+            self._source.close()
 
     def _tell(self, session: Session) -> None:
         session.outbox.say(type="problem", field="source", message=self.problem, asked={})

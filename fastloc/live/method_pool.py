@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastloc.errors import FastlocError, FastlocWarning
+from fastloc.errors import FastlocError, heard
 from fastloc.live.settings import Settings
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.video.locator import Locator, Prompts
@@ -93,10 +92,9 @@ class Methods:
         An earlier setup's memory of its frames is kept where nothing changed that it depends on. Raises TextError, FastlocError.
         """
         background = (settings.background or BACKGROUND) if settings.maps == "background" else ()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", FastlocWarning)
+        with heard() as messages:
             ways = tuple(self._way(name, settings, background, before) for name in settings.methods)
-        notes = self._noted(settings.texts, [str(each.message) for each in caught if issubclass(each.category, FastlocWarning)])
+        notes = self._noted(settings.texts, messages)
         return Setup(settings, ways, before.revision + 1 if before else 0, notes)
 
     def _noted(self, texts: Sequence[str], messages: Sequence[str]) -> tuple[str, ...]:

@@ -120,8 +120,8 @@ class Session:
             # the one before will never be seen
             with self._lock:
                 self._unseen -= bool(picture)
-            self.counted.answered -= 1
-            self.counted.dropped += 1
+                self.counted.answered -= 1
+                self.counted.dropped += 1
 
     def ask(self, asked: dict[str, Any]) -> bool:
         """Note the client's changes. Returns True if none were noted before: `change` is then to be called on another thread."""
@@ -158,7 +158,9 @@ class Session:
             self.closed, self._waiting = True, None
 
     def _refuse(self, number: int, error: Exception) -> None:
-        self.counted.refused += 1
+        # by the loop's thread and the engine's
+        with self._lock:
+            self.counted.refused += 1
         self.outbox.say(type="refused", id=number, message=str(error))
 
     def _fail(self, waiting: Waiting, setup: Setup, error: FastlocError) -> None:

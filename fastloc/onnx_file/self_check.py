@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import random
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.errors import FastlocError, FastlocWarning, ModelError, unknown
+from fastloc.errors import FastlocError, ModelError, unknown, warn
 from fastloc.onnx_file.golden import LEAST_AGREEMENT, MAP_TOLERANCES, TOLERANCES, Golden, OutputComparison, Sample, compare
 from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.utils.schema import first_line
@@ -172,7 +171,7 @@ class SelfCheck:
                 yield row.max_error or 0.0, limits.similarity, row.output
 
     def _warn(self, text: str) -> None:
-        warnings.warn(text, FastlocWarning, stacklevel=2)
+        warn(text, stacklevel=2)
 
 
 def compare_outputs(found: Outputs, expected: Outputs) -> list[OutputComparison]:

@@ -6,14 +6,13 @@ import contextlib
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from fastloc.errors import FastlocWarning, ModelError, PlanError
+from fastloc.errors import ModelError, PlanError, warn
 from fastloc.onnx_file.header import Header, read
 from fastloc.runtime import engine_cache
 from fastloc.runtime.choice import Choice
@@ -93,7 +92,7 @@ class OnnxSession:
             # a GPU build on a machine without a usable GPU: "auto" leaves the choice to us, so it is made again, and said
             if providers != "auto" or self.chosen[0].name == "cpu":
                 raise
-            warnings.warn(f"running on the CPU: {error}", FastlocWarning, stacklevel=3)
+            warn(f"running on the CPU: {error}", stacklevel=3)
             self.chosen = (PROVIDERS["cpu"],)
             self._load()
         except UnicodeDecodeError as error:
@@ -196,7 +195,7 @@ class OnnxSession:
         message = f"{self.header.path}: {len(wrong)} of {len(self._placement.nodes)} nodes do not run on {names}: {listed(wrong)}"
         if not self.allow_fallback:
             raise PlanError(f"{message}; allow_fallback=True runs them there, or export with another spelling or dtype")
-        warnings.warn(message, FastlocWarning, stacklevel=4)
+        warn(message, stacklevel=4)
 
     def _check_graph(self) -> None:
         inputs, outputs = (

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fastloc.results.base_localizer import BaseLocalizer
 from fastloc.results.result import Result
+from fastloc.serve.settings import ending
 from fastloc.utils.system.panics import contained
 
 __all__ = ["Batcher"]
@@ -50,12 +51,16 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastloc-serve-engine")
         self._come: asyncio.Event | None = None
         self._worker: asyncio.Task[None] | None = None
+        self._running: list[_Job] = []
+        self._closed = False
 
     async def locate(self, localizer: BaseLocalizer[Any], pictures: Sequence[Image.Image], texts: Sequence[str]) -> list[Result]:
         """The results of the pictures, in order. Cancelled, those that still wait are not computed.
 
-        Raises ImageError for a picture that the model does not take, and what the localizer raises.
+        Raises ImageError for a picture that the model does not take, Refused once the batcher is closed, and what the localizer raises.
         """
+        if self._closed:
+            raise ending()
         loop = asyncio.get_running_loop()
         places = [localizer.place(picture) for picture in pictures]
         jobs = [_Job(localizer, picture, tuple(texts), loop.create_future(), loop.time()) for picture in pictures]
@@ -73,22 +78,29 @@ class Batcher:
                 job.answer.cancel()
 
     def close(self) -> None:
-        """End the thread, after the batch that it is at."""
+        """End the thread, after the batch that it is at; pictures that wait get Refused. Any thread may call it, and twice."""
+        self._closed = True
         if self._worker is not None:
-            self._worker.cancel()
+            # tasks belong to their loop's thread; a loop that is closed has none left
+            with contextlib.suppress(RuntimeError):
+                self._worker.get_loop().call_soon_threadsafe(self._worker.cancel)
         self._thread.shutdown(cancel_futures=True)
 
     async def _work(self, come: asyncio.Event) -> None:
-        """Make batches until it is cancelled; where it ends of an error of ours, everybody who waits gets that."""
+        """Make batches until it is cancelled. Whoever waits then gets Refused; where it ends of an error of ours, that error."""
+        error: Exception | None = None
         try:
-            await self._make_batches(come)
-        except Exception as error:
-            for job in (job for group in self._groups.values() for job in group):
+            await self._batches(come)
+        except Exception as raised:
+            error = raised
+        finally:
+            # nobody computes what is left
+            for job in [*self._running, *(job for group in self._groups.values() for job in group)]:
                 if not job.answer.done():
-                    job.answer.set_exception(error)
+                    job.answer.set_exception(error or ending())
             self._groups.clear()
 
-    async def _make_batches(self, come: asyncio.Event) -> None:
+    async def _batches(self, come: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         while True:
             group = self._oldest()
@@ -104,7 +116,9 @@ class Batcher:
                 continue
             jobs = _sharing(group[:most])
             del group[: len(jobs)]
+            self._running = jobs
             await self._run(jobs)
+            self._running = []
 
     def _oldest(self) -> list[_Job] | None:
         """The group of the picture that has waited longest, without cancelled pictures."""
@@ -123,7 +137,8 @@ class Batcher:
                 for job in jobs:
                     await self._run([job])
             elif not jobs[0].answer.done():
-                jobs[0].answer.set_exception(error)
+                # its thread takes nothing more
+                jobs[0].answer.set_exception(ending() if self._closed else error)
             return
         for job, result in zip(jobs, found, strict=True):
             if not job.answer.done():

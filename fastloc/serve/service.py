@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import unicodedata
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from fastloc.errors import FastlocError, FastlocWarning, TextError, unknown
+from fastloc.errors import FastlocError, TextError, heard, unknown
 from fastloc.imaging.images import load
 from fastloc.imaging.picture_files import is_address
 from fastloc.onnx_file.self_check import SelfCheck
@@ -21,7 +20,7 @@ from fastloc.results.base_localizer import BaseLocalizer
 from fastloc.results.result import Result
 from fastloc.serve.batcher import Batcher
 from fastloc.serve.metrics import Metrics
-from fastloc.serve.settings import Refused, Settings
+from fastloc.serve.settings import Refused, Settings, ending
 from fastloc.utils.system.panics import contained
 from fastloc.web_server.fault_log import FaultLog
 
@@ -96,7 +95,7 @@ class Service:
     def check_open(self) -> None:
         """Raise Refused where a request cannot be taken now, whatever it asks for."""
         if self.draining:
-            raise Refused(503, "the service is about to end; ask another one", 1)
+            raise ending()
         if self._inside >= self.settings.queue or self._requests >= READING * self.settings.queue:
             self._full()
 
@@ -122,7 +121,7 @@ class Service:
         self._count(count)
         try:
             async with asyncio.timeout(self.settings.seconds):
-                ready = asyncio.get_running_loop().run_in_executor(self._texts, contained, localizer.encode_texts, prompts)
+                ready = self._in(self._texts, localizer.encode_texts, prompts)
                 loaded, _ = await asyncio.gather(self._all_loaded(localizer, pictures, len(prompts)), ready)
                 found = await self.batcher.locate(localizer, loaded, prompts)
         except TimeoutError:
@@ -140,17 +139,32 @@ class Service:
         for localizer in self.localizers.values():
             # an exported file may know some texts alone, and a classifier knows classes, by their numbers too
             known = getattr(localizer, "texts", None) or ("0" if hasattr(localizer, "classifier") else "cat")
-            with warnings.catch_warnings():
-                # no request holds this text
-                warnings.simplefilter("ignore", FastlocWarning)
+            # no request holds this text
+            with heard():
                 localizer.locate([Image.new("RGB", USUAL, "grey")], localizer.encode_texts(known), [""])
 
     async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Run the work beside the event loop and return its result."""
-        return await asyncio.get_running_loop().run_in_executor(self._aside, contained, work, *arguments)
+        """Run the work beside the event loop and return its result. Raises Refused once the service is closed."""
+        return await self._in(self._aside, work, *arguments)
+
+    async def _in(self, pool: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:
+        try:
+            done = asyncio.get_running_loop().run_in_executor(pool, contained, work, *arguments)
+        # the pool takes nothing more
+        except RuntimeError:
+            raise ending() from None
+        try:
+            return await done
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            # by the pool, when it was closed, and not by whoever gave up the request
+            if done.cancelled() and task is not None and not task.cancelling():
+                raise ending() from None
+            raise
 
     def close(self) -> None:
-        """End all threads."""
+        """End all threads; requests from now on are refused."""
+        self.draining = True
         self.batcher.close()
         for pool in (self._aside, self._texts):
             pool.shutdown(wait=False, cancel_futures=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from fastloc.errors import FastlocError
 from fastloc.imaging.reduced_picture import check_decode
 
-__all__ = ["Refused", "Settings"]
+__all__ = ["Refused", "Settings", "ending"]
 
 # seconds for a connection's end beyond those for a request and its body
 SPARE = 10.0
@@ -76,3 +76,8 @@ class Refused(FastlocError):
     def __init__(self, status: int, message: str, after: int | None = None) -> None:
         super().__init__(message)
         self.status, self.after = status, after
+
+
+def ending() -> Refused:
+    """The refusal of a service that ends."""
+    return Refused(503, "the service is about to end; ask another one", 1)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-import warnings
 from collections.abc import Collection, Sequence
 
-from fastloc.errors import FastlocWarning, TextError
+from fastloc.errors import TextError, warn
 from fastloc.imaging.example import Example
 
 __all__ = ["HAS_WORD", "checked", "nearest", "warn_of_length", "warn_of_nothing", "warn_of_unknown_words"]
@@ -45,13 +44,13 @@ def _writable(text: str) -> str:
     # pairs are one character each; what is left over belongs to none
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if "\ufffd" in whole:
-        warnings.warn(f"{text!a} holds half a surrogate pair, which no text does: read as {whole!r}", FastlocWarning, stacklevel=4)
+        warn(f"{text!a} holds half a surrogate pair, which no text does: read as {whole!r}", stacklevel=4)
     return whole
 
 
 def warn_of_nothing(text: str, stacklevel: int = 4) -> None:
     """Warn of a prompt that reads like an empty one."""
-    warnings.warn(f"{text!r} holds nothing that the model reads, so its map means nothing", FastlocWarning, stacklevel=stacklevel)
+    warn(f"{text!r} holds nothing that the model reads, so its map means nothing", stacklevel=stacklevel)
 
 
 def warn_of_unknown_words(text: str, words: Collection[str], names: Sequence[str], stacklevel: int = 4) -> None:
@@ -61,13 +60,13 @@ def warn_of_unknown_words(text: str, words: Collection[str], names: Sequence[str
     found = re.findall(r"[^\W_]+", text.lower())
     if not found:
         message = f"{text!r} holds no word, and this model reads words alone: its map means nothing"
-        warnings.warn(message, FastlocWarning, stacklevel=stacklevel)
+        warn(message, stacklevel=stacklevel)
     unseen = [word for word in found if word not in words]
     for word in dict.fromkeys(unseen):
         near = nearest(word, names)
         guess = f"; near it: {', '.join(near)}" if near else ""
         message = f"this model never saw the word {word!r} (in {text!r}), so its map means little{guess}"
-        warnings.warn(message, FastlocWarning, stacklevel=stacklevel)
+        warn(message, stacklevel=stacklevel)
 
 
 def warn_of_length(text: str, tokens: int, limit: int, stacklevel: int = 5) -> None:
@@ -75,7 +74,7 @@ def warn_of_length(text: str, tokens: int, limit: int, stacklevel: int = 5) -> N
     if tokens > limit:
         shown = text if len(text) < SHOWN else text[: SHOWN - 3] + "…"
         message = f"{shown!r} is {tokens} tokens in its template; the model reads the first {limit}"
-        warnings.warn(message, FastlocWarning, stacklevel=stacklevel)
+        warn(message, stacklevel=stacklevel)
 
 
 def nearest(word: str, names: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from fastloc.errors import FastlocError, FastlocWarning
+from fastloc.errors import REMEMBERED, FastlocError, FastlocWarning
 from fastloc.utils.extras import EXTRAS
 from fastloc.utils.system.exhaustion import exhausted
 from fastloc.utils.terminal import say, silence, streams
@@ -92,6 +92,9 @@ def _notes(program: str) -> Iterator[None]:
             if not issubclass(category, FastlocWarning):
                 usual(message, category, *place, **more)  # type: ignore[arg-type]
             elif str(message) not in seen:
+                # a service's requests bring new ones for ever
+                if len(seen) >= REMEMBERED:
+                    seen.clear()
                 seen.add(str(message))
                 say(f"{program}: note: {' '.join(str(message).split())}", error=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from fastloc.auto import load
-from fastloc.errors import FastlocError, FastlocWarning
+from fastloc.errors import FastlocError, heard
 from fastloc.recipes.readout import LOGIT_SCALE
 from fastloc.results.batch_choice import BatchChoice, find_batch, fixed_batch
 from fastloc.results.prediction import Prediction
@@ -78,8 +77,7 @@ class Locator:
 
     def acquaint(self, texts: Sequence[str]) -> None:
         """Encode texts that no user typed, without the warnings of words that a small model never saw: later calls find them encoded."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FastlocWarning)
+        with heard():
             self.prepare(texts)
 
     def locate(self, frame: Frame, prompts: Prompts) -> Prediction:

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NoReturn
 
 from fastloc.errors import FastlocError, VideoError, unknown
 from fastloc.imaging.pixel_depth import StreamDepth
@@ -56,6 +56,9 @@ class Handle:
                 self._found = self._worker.deliver(found)
         return self._found
 
+    def __reduce__(self) -> NoReturn:
+        raise VideoError("a frame that was handed in cannot be pickled; send what its result() returns")
+
     def _at_fork_reinit(self) -> None:
         self._lock, self._future = threading.Lock(), Future()
         self._future.set_exception(FrameDropped("the frame was handed in before fork(): its result comes in the process that did so"))
@@ -90,6 +93,7 @@ class Pipeline(Described):
         self._policy, self._room = policy, room
         self._count, self._bgr, self._depth = itertools.count(), bgr, StreamDepth()
         self._begun = time.monotonic()
+        self._lock = threading.Lock()
         self._open()
         renewed_after_fork(self)
 
@@ -104,6 +108,7 @@ class Pipeline(Described):
 
     def _at_fork_reinit(self) -> None:
         # the thread stays with the parent, and so do the frames that wait for it
+        self._lock = threading.Lock()
         closed = not self._finalizer.alive
         self._finalizer.detach()
         self._open()
@@ -113,15 +118,18 @@ class Pipeline(Described):
     def submit(self, frame: Any, time: float | None = None) -> Handle:
         """Hand in a frame: uint8 [H, W, 3], a PIL picture, a tensor on a device, or a `Frame`; and its time in seconds, by default now.
 
-        Raises VideoError for what is no frame, and once the pipeline is closed.
+        Any thread may hand in frames. Once the pipeline is closed they are dropped: their handles raise FrameDropped. Raises VideoError for
+        what is no frame.
         """
         given = frame if isinstance(frame, Frame) else self._frame(frame, time)
         future: Future[StreamResult] = Future()
-        if self._thread is None:
-            thread = threading.Thread(target=_work, args=(self._worker, self._inbox), name="fastloc-pipeline", daemon=True)
-            thread.start()
-            # one that could not be started is tried again with the next frame
-            self._thread = thread
+        with self._lock:
+            # one thread alone: a second one would answer frames beside it, out of order
+            if self._thread is None:
+                thread = threading.Thread(target=_work, args=(self._worker, self._inbox), name="fastloc-pipeline", daemon=True)
+                thread.start()
+                # one that could not be started is tried again with the next frame
+                self._thread = thread
         self._worker.counters.add("captured")
         late = self._inbox.put((given, future))
         if late is not None:
@@ -149,8 +157,10 @@ class Pipeline(Described):
     def close(self) -> None:
         """Drop what waits, and wait for the frame under way."""
         self._finalizer()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        with self._lock:
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
 
     def __enter__(self) -> Pipeline:
         return self

@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NoReturn
 
 from fastloc.errors import FastlocError, ImageError, VideoError, unknown
 from fastloc.results.batch_choice import AUTO, BatchChoice
@@ -126,6 +126,9 @@ class Stream:
     def close(self) -> None:
         """Let go of the source and of what waits; iterating then ends. May be called from another thread, and twice."""
         self._finalizer()
+
+    def __reduce__(self) -> NoReturn:
+        raise VideoError("a stream cannot be pickled: its source is open in this process; open it in the other one")
 
     def __enter__(self) -> Stream:
         return self

@@ -10,7 +10,7 @@ from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
 
-from fastloc.errors import FastlocError
+from fastloc.errors import FastlocError, VideoError
 from fastloc.results.prediction import Prediction
 from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.utils.system.panics import contained
@@ -53,7 +53,7 @@ class Worker:
         self.counters, self.timings = Counters(), Timings()
         self._encoder: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._asked = 0
+        self._asked, self._closed = 0, False
         self._last: tuple[Prediction, Prompts] | None = None
         self._since = 0
         renewed_after_fork(self)
@@ -62,9 +62,13 @@ class Worker:
         """Encode other texts in a thread of their own and swap them in between two frames; until then the old ones are used.
 
         Of several requests the last one counts. Returns: the texts once they are in use; its `result()` raises TextError for what cannot
-        be used, and then the old ones stay.
+        be used, and then the old ones stay. Closing cancels what has not begun.
+
+        Raises: VideoError once the stream or pipeline is closed.
         """
         with self._lock:
+            if self._closed:
+                raise VideoError("texts must be set before the stream or pipeline is closed; open another one with these texts")
             self._asked += 1
             if self._encoder is None:
                 self._encoder = ThreadPoolExecutor(1, thread_name_prefix="fastloc-texts")
@@ -154,5 +158,6 @@ class Worker:
     def close(self) -> None:
         """Let the thread that encodes texts go."""
         with self._lock:
+            self._closed = True
             if self._encoder is not None:
                 self._encoder.shutdown(wait=False, cancel_futures=True)

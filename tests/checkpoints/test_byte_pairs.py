@@ -8,6 +8,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 
+from fastloc.checkpoints import byte_pairs
 from fastloc.checkpoints.byte_pairs import BytePairs
 from odd_texts import PLAIN, REPAIRED, TAGS
 
@@ -73,3 +74,13 @@ def test_the_vocabulary_is_open_clip_s(both: tuple[BytePairs, Any]):
     assert (ours.encoder, ours.decoder) == (theirs.encoder, theirs.decoder)
     assert {tuple(pair.split(" ")): rank for pair, rank in ours.ranks.items()} == theirs.bpe_ranks
     assert (ours.sot_token_id, ours.eot_token_id) == (theirs.sot_token_id, theirs.eot_token_id) == (49406, 49407)
+
+
+def test_words_that_never_end_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_pairs, "_WORDS", 50)
+    pairs, theirs = BytePairs(), SimpleTokenizer()
+    words = [f"{first}{second}q" for first in "abcdefghij" for second in "klmnopqrst"]
+    for word in words:
+        assert pairs.encode(word) == theirs.encode(word) and len(pairs._known) <= 50
+    assert pairs.encode("<start_of_text> cat <end_of_text>") == theirs.encode("<start_of_text> cat <end_of_text>")
+    assert pairs.encode("<start_of_text>")[0] == pairs.sot_token_id

@@ -14,7 +14,6 @@ EXEMPT = {
     "export/text/export.py": _CALL,
     "fastloc/bench/backends/onnx_backend.py": "a worker process, which forks nothing",
     "fastloc/cli/web.py": _SERVER,
-    "fastloc/client/client.py": _CALL,
     "fastloc/evaluation/running/pipeline.py": _CALL,
     "fastloc/imaging/heat_arrays.py": _CALL,
     "fastloc/live/app.py": _SERVER,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 
 from fastloc.auto import CLASSIFIER, EXPORTED, METHOD, kind_of
 from fastloc.engine.localizer import Localizer
-from fastloc.errors import FastlocError, FastlocWarning, RecipeError
+from fastloc.errors import FastlocError, RecipeError, warn
 from fastloc.evaluation.judges import Judge
 from fastloc.evaluation.protocols.changes import changed, with_changes
 from fastloc.evaluation.protocols.names import Names, names_of
@@ -115,7 +114,7 @@ def _with_method(
     except RecipeError as error:
         if not official:
             raise
-        warnings.warn(f"{method} runs as its row, not to the letter of its authors' code: {error}", FastlocWarning, stacklevel=2)
+        warn(f"{method} runs as its row, not to the letter of its authors' code: {error}", stacklevel=2)
         return _tried(base.with_method(method, official=False, template=template, **changes), text), False
 
 
@@ -153,7 +152,7 @@ def _of_file(dataset: DataSet, asked: Asked, path: str | os.PathLike[str], taken
     for field, value in _method_settings(localizer.method, row).items():
         if (exported := getattr(localizer.manifest.recipe, field)) != value:
             message = f"{path} has {field} {exported}, and the protocol {row.paper} on {row.data} has {value}: figures are not the paper's"
-            warnings.warn(message, FastlocWarning, stacklevel=2)
+            warn(message, stacklevel=2)
     name = Path(path).stem
     name = f"{name}-against" if name in taken else name
     return [_entrant(name, path, None, with_template(localizer, row.template), False, dataset, asked.names, row, fields)]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastloc.errors import FastlocError, FastlocWarning
+from fastloc.errors import FastlocError, warn
 from fastloc.scale.labels import coco, fiftyone, label_studio, yolo
 from fastloc.scale.labels.source import Filter, Picture, Rows
 from fastloc.utils.atomic_write import is_stream
@@ -67,7 +66,7 @@ def convert(folder: Path, to: str, path: Path, *, images: str = "", score: float
     except OSError as error:
         raise FastlocError(f"{path}: cannot be written ({error.strerror or error})") from error
     if to == "yolo" and boxes:
-        warnings.warn(f"{boxes} objects have no mask: their polygons are the boxes' rectangles", FastlocWarning, stacklevel=2)
+        warn(f"{boxes} objects have no mask: their polygons are the boxes' rectangles", stacklevel=2)
     return Written(pictures, objects, len(rows.texts))
 
 

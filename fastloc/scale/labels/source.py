@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.errors import FastlocError, FastlocWarning
+from fastloc.errors import FastlocError, warn
 from fastloc.scale.labels.masks import Mask, of_boxes
 from fastloc.scale.manifest import MANIFEST, read
 from fastloc.scale.rows import FORMAT, KEY, Settings, rows_table
@@ -99,7 +98,7 @@ class Rows:
             raise FastlocError(f"{folder} must hold {MANIFEST} and rows/part-….parquet; give the folder that `fastloc batch -o` wrote")
         if len(self._parts) != manifest.shards:
             there = f"{len(self._parts)} shards of {'?' if manifest.shards is None else manifest.shards} are there"
-            warnings.warn(f"{folder}: the batch is not finished, {there}; the labels are theirs", FastlocWarning, stacklevel=2)
+            warn(f"{folder}: the batch is not finished, {there}; the labels are theirs", stacklevel=2)
         self.settings = manifest.settings
         for part in self._parts:
             if _settings(part) != self.settings:
@@ -109,7 +108,7 @@ class Rows:
         self.texts = tuple(first)
         self._category = {index: category for category, index in enumerate(first.values())}
         if len(first) < len(self.settings.texts):
-            warnings.warn("texts that were given twice become one label", FastlocWarning, stacklevel=2)
+            warn("texts that were given twice become one label", stacklevel=2)
 
     def sizes(self) -> Iterator[tuple[str, int, int]]:
         """Key, width and height of each picture, in the order of `pictures`."""

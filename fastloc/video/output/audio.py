@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 
-from fastloc.errors import FastlocWarning
+from fastloc.errors import warn
 from fastloc.video.output.containers import Container, Sounds
 from fastloc.video.sources.av_allowed import LOCAL, local_place
 
@@ -127,7 +126,7 @@ class Sound:
     def _warn(self, what: str, error: Exception | None = None) -> None:
         # FFmpeg's errors carry the file's name along
         why = f" ({getattr(error, 'strerror', None) or error})" if error else ""
-        warnings.warn(f"{self._path}: its sound {what}{why}", FastlocWarning, stacklevel=2)
+        warn(f"{self._path}: its sound {what}{why}", stacklevel=2)
 
 
 class _Track:

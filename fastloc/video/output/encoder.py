@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -12,7 +11,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from fastloc.errors import FastlocWarning
+from fastloc.errors import warn
 from fastloc.video.output.audio import Sound
 from fastloc.video.output.containers import Container
 from fastloc.video.output.picture_track import add_pictures
@@ -130,7 +129,7 @@ class Encoder:
             f"{self._name}: the time between two frames must be at most {most:.0f} s in this container, got {apart:.0f} s; it is shortened "
             "and later frames come earlier; .mkv keeps it"
         )
-        warnings.warn(message, FastlocWarning, stacklevel=2)
+        warn(message, stacklevel=2)
         self._left_out += self._step - self._most
         self._step = self._most
 

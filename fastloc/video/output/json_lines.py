@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from fastloc.errors import FastlocWarning, VideoError
+from fastloc.errors import VideoError, warn
 from fastloc.results.result import Result
 from fastloc.video.output.partial_file import PartialFile, reason
 
@@ -69,4 +68,4 @@ class Records:
             with suppress(OSError):
                 self._file.close()
             if not self._file.failed:
-                warnings.warn(f"{self._file.part}: {self.lines} lines of JSON were written until then", FastlocWarning, stacklevel=2)
+                warn(f"{self._file.part}: {self.lines} lines of JSON were written until then", stacklevel=2)

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import math
 import os
-import warnings
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloc.errors import FastlocWarning, VideoError
+from fastloc.errors import VideoError, warn
 from fastloc.video.output.containers import container_of
 from fastloc.video.output.encoder import Encoder
 from fastloc.video.output.mp4_repair import trim
@@ -133,7 +132,7 @@ class VideoWriter:
         if kind is None:
             self.close()
         elif left := self.abandon():
-            warnings.warn(f"{left}: holds what was written until then, and can be played", FastlocWarning, stacklevel=2)
+            warn(f"{left}: holds what was written until then, and can be played", stacklevel=2)
 
     def _begin(self, shape: tuple[int, int], first: int) -> Encoder:
         size = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
@@ -148,7 +147,7 @@ class VideoWriter:
         start = first * self._time_base
         late = start > LATEST
         if late and self._from_zero is None:
-            warnings.warn(f"{self.path}: starts at 0; its source starts at {float(start):.1f} s", FastlocWarning, stacklevel=3)
+            warn(f"{self.path}: starts at 0; its source starts at {float(start):.1f} s", stacklevel=3)
         moved = (first < 0 or late) if self._from_zero is None else self._from_zero
         return first if moved else 0
 

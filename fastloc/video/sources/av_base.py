@@ -41,8 +41,8 @@ class AvSource:
 
     def frames(self) -> Iterator[Frame]:
         """See `Source.frames`. Raises VideoError where it is being read already."""
-        self._begin()
-        yield from self._frames()
+        if self._begin():
+            yield from self._frames()
 
     def close(self) -> None:
         """See `Source.close`."""
@@ -55,9 +55,13 @@ class AvSource:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, live={self.live})"
 
-    def _begin(self) -> None:
-        if not self._turn.acquire(blocking=False):
-            raise VideoError(f"{self.name}: is being read already")
+    def _begin(self) -> bool:
+        """Take the turn to read; False where the source is being closed. Raises VideoError where it is being read already."""
+        if self._turn.acquire(blocking=False):
+            return True
+        if self._stop.is_set():
+            return False
+        raise VideoError(f"{self.name}: is being read already")
 
     def _frames(self) -> Iterator[Frame]:
         try:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import stat
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fastloc.errors import FastlocWarning, VideoError
+from fastloc.errors import VideoError, warn
 from fastloc.video.sources.av_allowed import LOCAL, MAX_PIXELS, local_place
 from fastloc.video.sources.av_base import AvSource
 from fastloc.video.sources.av_container import open_container
@@ -68,7 +67,7 @@ class FileSource(AvSource):
         if self._reader.cut:
             lacks = "; ".join(filter(None, (lacks, "its last frame is shown as far as it is there")))
         if lacks:
-            warnings.warn(f"{self.name}: is cut short or damaged: {lacks}", FastlocWarning, stacklevel=2)
+            warn(f"{self.name}: is cut short or damaged: {lacks}", stacklevel=2)
 
 
 def open_file(

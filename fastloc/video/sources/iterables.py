@@ -50,6 +50,9 @@ class FramesOf:
     def frames(self) -> Iterator[Frame]:
         """Frames in order. Raises VideoError for an item that is no frame, and where there was none at all; what the iterable raises."""
         if not self._turn.acquire(blocking=False):
+            # it is being closed at this moment
+            if self._stop.is_set():
+                return
             raise VideoError(f"{self.name}: are being read already")
         try:
             yield from self._run()

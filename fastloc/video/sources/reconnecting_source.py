@@ -46,7 +46,8 @@ class LiveSource(AvSource):
 
     def frames(self) -> Iterator[Frame]:
         """See `Source.frames`. Raises VideoError after the last of `retries`."""
-        self._begin()
+        if not self._begin():
+            return
         threading.Thread(target=self._pump, name="fastloc-read", daemon=True).start()
         try:
             while True:
