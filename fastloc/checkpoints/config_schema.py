@@ -50,9 +50,10 @@ class _Names:
 
     timm_model_name: str | None = None
     timm_pool: str | None = None
+    timm_proj: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("timm_model_name", "timm_pool"):
+        for name in ("timm_model_name", "timm_pool", "timm_proj"):
             one_line(name, getattr(self, name) or "", 200)
 
 

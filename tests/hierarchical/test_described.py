@@ -54,10 +54,11 @@ def test_a_field_out_of_its_range_is_one_line(change: dict[str, Any], message: s
     assert "model configuration 'a.json' is damaged" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damaged", ["small", 3, [1], {"depths": "2", "dims": [48]}])
-def test_a_description_of_another_kind_is_damaged(damaged: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [3, [1], {"depths": "2", "dims": [48]}])
+@pytest.mark.parametrize("field", ["fastvit", "timm_proj", "timm_pool", "timm_model_name"])
+def test_a_description_of_another_kind_is_damaged(damaged: Any, field: str, tmp_path: Path) -> None:
     made = content()
-    made["model_cfg"]["vision_cfg"]["fastvit"] = damaged
+    made["model_cfg"]["vision_cfg"][field] = damaged
     (tmp_path / "open_clip_config.json").write_text(json.dumps(made))
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match="is damaged"):
