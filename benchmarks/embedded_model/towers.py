@@ -1,7 +1,7 @@
-"""Towers that train.py trains: the small CLIP that ships, a SigLIP and a Perception Encoder of its size, and their losses.
+"""Towers that train.py trains: the small CLIP that ships, a SigLIP and a Perception Encoder of its size, a FastViT for devices, and losses.
 
-SigLIP (arXiv:2303.15343) and PE-Core (arXiv:2504.13181) are timm's own modules, so a trained file holds timm's names behind
-`visual.trunk.`; the text tower is that of the small CLIP in all three.
+SigLIP (arXiv:2303.15343), PE-Core (arXiv:2504.13181) and FastViT (arXiv:2303.14189, in MobileCLIP's form) are timm's own modules, so a
+trained file holds timm's names behind `visual.trunk.`; the text tower is that of the small CLIP in all of them.
 """
 
 import json
@@ -19,6 +19,11 @@ from torch import nn
 from fastloc.embedded import CONFIG
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+# the FastViT for devices, as `fastloc.checkpoints.hierarchical.described` reads it: two stages, so that a cell is 8 x 8 pixels. With the
+# text tower it is a file of less than 2 MB in float16.
+DEVICE: dict[str, Any] = {"depths": [2, 2], "dims": [48, 96], "ratio": 3, "attending": 1, "stem_scales": False}
+# a branch's share in its block when a training starts: timm's 1e-5 suits long ones
+_LAYER_SCALE = 0.3
 
 
 def contrastive_loss(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
@@ -78,9 +83,30 @@ def pe(config: dict[str, Any], drop: float) -> nn.Module:
     return Trunk(trunk)
 
 
+def fastvit(config: dict[str, Any], drop: float) -> nn.Module:
+    """A narrow FastViT-MCI: a stem of stride 4, RepMixer blocks, a step to stride 8, attention blocks, a convolution and a linear layer."""
+    from timm.models.fastvit import FastVit, RepConditionalPosEnc
+
+    stages, attending = len(DEVICE["dims"]), DEVICE["attending"]
+    trunk = FastVit(
+        layers=tuple(DEVICE["depths"]), embed_dims=tuple(DEVICE["dims"]), mlp_ratios=(DEVICE["ratio"],) * stages,
+        token_mixers=("repmixer",) * (stages - attending) + ("attention",) * attending, downsamples=(False,) + (True,) * (stages - 1),
+        se_downsamples=(False,) * stages, lkc_use_act=True, stem_use_scale_branch=DEVICE["stem_scales"],
+        pos_embs=(None,) * (stages - attending) + (partial(RepConditionalPosEnc, spatial_shape=(7, 7)),) * attending,
+        layer_scale_init_value=_LAYER_SCALE, num_classes=config["embed_dim"],
+    )  # fmt: skip
+    for module in trunk.modules():
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1):
+            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+    return Trunk(trunk)
+
+
 @dataclass(frozen=True)
 class Tower:
-    """A row of TOWERS: the image module (None: open_clip's own), pixels, loss, and where the logits begin."""
+    """A row of TOWERS: the image module (None: open_clip's own), pixels, loss, and where the logits begin.
+
+    distilled: it learns the embedded CLIP's own maps and keeps its text tower, see `embedded_model.distil`.
+    """
 
     build: Callable[[dict[str, Any], float], nn.Module] | None
     mean: tuple[float, ...]
@@ -92,6 +118,7 @@ class Tower:
     pace: float = 1.0
     # how it differs from a CLIP's tower, as fields of fastloc.checkpoints.vit_spec.ModelSpec
     fields: tuple[tuple[str, Any], ...] = ()
+    distilled: bool = False
 
 
 TOWERS = {
@@ -104,6 +131,7 @@ TOWERS = {
         pe, *HALF, contrastive_loss, pace=5.0,
         fields=(("pool", "attn"), ("pool_heads", 8), ("rope", {"first": "columns", "offset": 1.0})),
     ),
+    "device": Tower(fastvit, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, contrastive_loss, distilled=True),
 }  # fmt: skip
 
 
@@ -125,9 +153,11 @@ def build(row: Tower, words: int, drop: float) -> open_clip.CLIP:
 
 
 def set_drop(visual: nn.Module, share: float) -> None:
-    """Drop this share of a picture's patches from here on."""
+    """Drop this share of a picture's patches from here on; a tower of convolutions keeps them all."""
     trunk = getattr(visual, "trunk", None)
-    (visual.patch_dropout if trunk is None else trunk.patch_drop).prob = share
+    dropping = visual.patch_dropout if trunk is None else getattr(trunk, "patch_drop", None)
+    if dropping is not None:
+        dropping.prob = share
 
 
 def embedded_text(model: open_clip.CLIP, token_ids: torch.Tensor) -> None:

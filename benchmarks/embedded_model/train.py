@@ -2,10 +2,12 @@
 
     python benchmarks/embedded_model/train.py --minutes 100 --out runs/embedded
     python benchmarks/embedded_model/train.py --minutes 75 --tower siglip --embedded-text --batch 64 --out runs/siglip
+    python benchmarks/embedded_model/train.py --minutes 54 --tower device --batch 16 --rate 1.5e-3 --out runs/device
 
 Resumable: the same command goes on from the last checkpoint in --out. The learning rate follows the share of the time (or
 of --steps) that is used up, so a run fits its budget on any machine. The loss is CLIP's symmetric cross-entropy, or SigLIP's of pairs,
-with one change: a caption counts as a positive of every picture in the batch that it is true of, as read off the full captions.
+with one change: a caption counts as a positive of every picture in the batch that it is true of, as read off the full captions. The tower
+for devices learns the embedded model's own maps instead (`distil.py`).
 """
 
 import argparse
@@ -14,12 +16,15 @@ import math
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
+from safetensors import safe_open
 from torch.utils.data import DataLoader, IterableDataset
 
 HERE = Path(__file__).resolve().parents[1]
@@ -27,6 +32,7 @@ HERE = Path(__file__).resolve().parents[1]
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
+from embedded_model.distil import WEIGHTS, Distillation  # noqa: E402
 from embedded_model.emoji_scenes.captions import ARTICLES, JOINS, LISTS, Caption, full_caption, partial_caption  # noqa: E402
 from embedded_model.emoji_scenes.compose import compose  # noqa: E402
 from embedded_model.emoji_scenes.concepts import concepts, names  # noqa: E402
@@ -113,6 +119,8 @@ def optimizer_of(model: torch.nn.Module, rate: float, scalars: float, text: floa
     """AdamW; `scalars` and `text` are the paces of the logits' scale and bias and of the text tower, in the rate of the rest."""
     groups: dict[tuple[float, float], list[torch.Tensor]] = {}
     for name, weights in model.named_parameters():
+        if not weights.requires_grad:
+            continue
         pace = scalars if weights.ndim == 0 else 1.0 if name.startswith("visual.") else text
         groups.setdefault((pace, 0.05 if weights.ndim >= 2 else 0.0), []).append(weights)
     rows = [{"params": params, "pace": pace, "weight_decay": decay} for (pace, decay), params in groups.items()]
@@ -141,8 +149,11 @@ def train(args: argparse.Namespace) -> None:
     shape, tower = config(), TOWERS[args.tower]
     vocabulary = Vocabulary(shape["text_cfg"]["context_length"])
     model = build(tower, len(vocabulary.ids), DROP)
-    if args.embedded_text:
+    if args.embedded_text or tower.distilled:
         embedded_text(model, vocabulary.ids)
+    if tower.distilled:
+        device = "cpu"
+        freeze_text(model)
     model.to(device)
     optimizer = optimizer_of(model, args.rate, tower.pace, TEXT_PACE if args.embedded_text else 1.0)
     progress = Progress()
@@ -152,27 +163,56 @@ def train(args: argparse.Namespace) -> None:
         optimizer.load_state_dict(state["optimizer"])
         progress = Progress(**state["progress"])
         print(f"resuming at step {progress.step}, {progress.seconds / 60:.1f} minutes in", flush=True)
-    # a resumed run must not see its first scenes again
-    scenes = Scenes(args.batch, shape["vision_cfg"]["image_size"], args.seed + progress.step, args.partials)
     if args.compile:
         model.visual.compile()
-    batches = iter(DataLoader(scenes, batch_size=None, num_workers=args.workers, prefetch_factor=4))
-    loop(args, model, optimizer, progress, vocabulary, batches, device)
+    facts: dict[str, Any] = {"partial_captions": args.partials, "patch_dropout": DROP, "patch_dropout_until": DROP_UNTIL}
+    size = shape["vision_cfg"]["image_size"]
+    if tower.distilled:
+        model.visual.to(memory_format=torch.channels_last)
+        distilled = Distillation(model, tower, args.out / "scenes", size=size, seed=args.seed, batch=args.batch)
+        loop(args, model, optimizer, progress, vocabulary, lambda: distilled(progress.images), lambda: distilled.words)
+        facts = {"teacher": "the embedded model with gem", "scenes": len(distilled.pool), "weights": WEIGHTS,
+                 "final_parts": {name: round(value, 4) for name, value in distilled.means.items()}}  # fmt: skip
+    else:
+        # a resumed run must not see its first scenes again
+        scenes = Scenes(args.batch, size, args.seed + progress.step, args.partials)
+        batches = iter(DataLoader(scenes, batch_size=None, num_workers=args.workers, prefetch_factor=4))
+        loop(args, model, optimizer, progress, vocabulary, lambda: captioned(model, tower, vocabulary, batches, device), lambda: "")
     save(checkpoint, model, optimizer, progress, vocabulary)
     record = {
-        "tower": args.tower, "embedded_text": args.embedded_text,
+        "tower": args.tower, "embedded_text": args.embedded_text or tower.distilled,
         "seed": args.seed, "steps": progress.step, "images": progress.images, "seconds": round(progress.seconds), "batch": args.batch,
         "final_loss": round(progress.loss or 0.0, 4),
-        "peak_rate": args.rate, "partial_captions": args.partials, "patch_dropout": DROP, "patch_dropout_until": DROP_UNTIL,
+        "peak_rate": args.rate, **facts,
         "concepts": len(concepts()), "names": len(names()), "parameters": sum(p.numel() for p in model.parameters()),
+        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
         "torch": torch.__version__, "open_clip": open_clip.__version__,
     }
     write_text(args.out / "record.json", json.dumps(record, indent=2) + "\n")
 
 
-def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
-    tower = TOWERS[args.tower]
+def freeze_text(model: open_clip.CLIP) -> None:
+    """Leave the text tower and the logits' scale as the embedded model has them."""
+    from fastloc.embedded import MODEL
+
+    with safe_open(MODEL, "pt") as file, torch.no_grad():
+        model.logit_scale.copy_(file.get_tensor("logit_scale").float())
+    for name, weights in model.named_parameters():
+        weights.requires_grad_(name.startswith("visual."))
+
+
+def captioned(model, tower, vocabulary, batches, device) -> torch.Tensor:
+    """The loss of the next batch of pictures and captions."""
+    pixels, captions, truths = next(batches)
+    image = model.encode_image(normalise(pixels.to(device), tower), normalize=True)
+    text = model.encode_text(vocabulary([caption.text for caption in captions]).to(device), normalize=True)
+    logits = model.logit_scale.exp() * image @ text.T + (0 if model.logit_bias is None else model.logit_bias)
+    return tower.loss(logits, matches(captions, truths).to(device))
+
+
+def loop(args, model, optimizer, progress, vocabulary, next_loss: Callable[[], torch.Tensor], words: Callable[[], str]) -> None:
+    """Take steps until the time is used up. words: what a line of progress says besides."""
     started, last_saved, last_reported = time.monotonic() - progress.seconds, time.monotonic(), -math.inf
     while True:
         progress.seconds = time.monotonic() - started
@@ -182,11 +222,7 @@ def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
         set_drop(model.visual, DROP if share < DROP_UNTIL else 0.0)
         for group in optimizer.param_groups:
             group["lr"] = rate_at(share, args.rate) * group["pace"]
-        pixels, captions, truths = next(batches)
-        image = model.encode_image(normalise(pixels.to(device), tower), normalize=True)
-        text = model.encode_text(vocabulary([caption.text for caption in captions]).to(device), normalize=True)
-        logits = model.logit_scale.exp() * image @ text.T + (0 if model.logit_bias is None else model.logit_bias)
-        loss = tower.loss(logits, matches(captions, truths).to(device))
+        loss = next_loss()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -199,7 +235,8 @@ def loop(args, model, optimizer, progress, vocabulary, batches, device) -> None:
         if time.monotonic() - last_reported > args.report_every:
             speed = progress.images / max(progress.seconds, 1e-9)
             scale = model.logit_scale.exp().item()
-            print(f"step {progress.step} share {share:.3f} loss {progress.loss:.3f} scale {scale:.1f} images/s {speed:.1f}", flush=True)
+            print(f"step {progress.step} share {share:.3f} loss {progress.loss:.3f} scale {scale:.1f} images/s {speed:.1f} {words()}",
+                  flush=True)  # fmt: skip
             last_reported = time.monotonic()
         if time.monotonic() - last_saved > args.save_every:
             save(args.out / "checkpoint.pt", model, optimizer, progress, vocabulary)

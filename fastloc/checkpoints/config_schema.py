@@ -12,6 +12,7 @@ from typing import Any
 
 from fastloc.checkpoints.families.timm_towers import tower_fields
 from fastloc.checkpoints.families.vit_schema import Vit
+from fastloc.checkpoints.hierarchical.described import FastVit
 from fastloc.errors import FastlocError, ModelError
 from fastloc.imaging.geometry import FITS, both_sides
 from fastloc.imaging.preprocess import INTERPOLATIONS
@@ -50,9 +51,10 @@ class _Names:
 
     timm_model_name: str | None = None
     timm_pool: str | None = None
+    timm_proj: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("timm_model_name", "timm_pool"):
+        for name in ("timm_model_name", "timm_pool", "timm_proj"):
             one_line(name, getattr(self, name) or "", 200)
 
 
@@ -84,6 +86,7 @@ class _Vision:
     timm_model_name: str | None = None
     # the tower field by field
     vit: Vit | None = None
+    fastvit: FastVit | None = None
 
     def __post_init__(self) -> None:
         stages = isinstance(self.layers, list)

@@ -157,7 +157,7 @@ def _pinned(model: str, pretrained: str | None) -> tuple[Description, str | None
 
 def _state(described: Description, pretrained: str | None) -> dict[str, Tensor]:
     if pretrained == RANDOM:
-        if described.config["vision_cfg"].get("vit"):
+        if any(described.config["vision_cfg"].get(each) for each in ("vit", "fastvit")):
             raise ModelError(f"{described.name} describes its tower field by field, which no random weights are made for; give a file")
         if parameters(described.config) > MOST_PARAMETERS:
             raise ModelError(f"{described.name} has more than {MOST_PARAMETERS:,} parameters, too many to be made with random weights")

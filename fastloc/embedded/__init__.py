@@ -1,4 +1,4 @@
-"""Files that come with fastloc: a small trained CLIP, its records and three sample pictures. No other room holds their paths."""
+"""Files that come with fastloc: two small trained CLIPs, their records and three sample pictures. No other room holds their paths."""
 
 import os
 from pathlib import Path
@@ -17,6 +17,10 @@ GEM_ONNX = FOLDER / "gem.onnx"
 GEM_TEXT_ONNX = FOLDER / "gem.text.onnx"
 # pictures and masks, which samples.json describes
 SAMPLES = FOLDER / "samples"
+# a smaller one for devices, a FastViT: a folder of the same form, with the file of its quality
+DEVICE = FOLDER / "device"
+# the folder of each by the name that it is loaded by
+FOLDERS = {"embedded": FOLDER, "embedded-device": DEVICE}
 
 
 def holds(path: str | os.PathLike[str]) -> bool:

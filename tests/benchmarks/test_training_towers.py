@@ -2,17 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("timm")
 
-from embedded_model import pack_tower, towers, train
+from embedded_model import distil, pack, pack_tower, towers, train
+from embedded_model.emoji_scenes.sprites import FONT
 from fastloc.checkpoints import loading
+from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights
 from fastloc.functional import vit
+from fastloc.functional.hierarchical import forms
 from fastloc.recipes import recipe
 from fastloc.text.templates import sentences
 
+with_font = pytest.mark.skipif(not FONT.exists(), reason="drawing scenes needs Debian's fonts-noto-color-emoji")
 PIXELS = torch.rand(3, 96, 96, 3).mul(255).to(torch.uint8)
 
 
@@ -112,3 +117,65 @@ def test_the_embedded_clip_is_packed_elsewhere(tmp_path: Path):
     train.save(tmp_path / "checkpoint.pt", made, torch.optim.SGD(made.parameters()), train.Progress(), vocabulary)
     with pytest.raises(ValueError, match=r"pack\.py"):
         pack_tower.pack(tmp_path, tmp_path / "packed")
+
+
+def test_the_tower_for_devices_is_packed_as_trained(tmp_path: Path):
+    """Its embedding and its cells, of float16 weights, are those of timm's module; the text tower is the embedded one's."""
+    vocabulary, row = train.Vocabulary(24), towers.TOWERS["device"]
+    made = model("device", len(vocabulary.ids))
+    towers.embedded_text(made, vocabulary.ids)
+    train.freeze_text(made)
+    assert {name for name, weights in made.named_parameters() if weights.requires_grad} == {
+        f"visual.{name}" for name, _ in made.visual.named_parameters()
+    }
+    # means and variances that are not those of a start
+    made.train().visual(train.normalise(PIXELS, row))
+    made.eval()
+    train.save(tmp_path / "checkpoint.pt", made, torch.optim.SGD(made.visual.parameters()), train.Progress(), vocabulary)
+    assert pack.pack(tmp_path, tmp_path / "packed") < 2_000_000
+    found = loading.load(str(tmp_path / "packed"))
+    assert isinstance(found.weights, HierarchicalWeights)
+    made.half().float()
+    pixels = train.normalise(PIXELS, row)
+    with torch.no_grad():
+        out = forms.forward(found.weights, pixels, recipe("itsm"), cls=True)
+        expected, cells = made.encode_image(pixels), distil.answered(made.visual.trunk, pixels)
+    assert out.cls is not None and out.grid == (12, 12)
+    assert (out.cls - expected).norm() < 1e-4 * expected.norm()
+    assert (out.patches - cells).norm() < 1e-4 * cells.norm()
+    assert torch.allclose(found.text(["cat"], "gem"), loading.load().text(["cat"], "gem"), atol=1e-6)
+    assert found.recommended["recipes"]["gem"] == {"blocks": 2}
+
+
+@with_font
+@pytest.mark.slow("the teacher on a thousand scenes")
+def test_distillation_learns_and_keeps_its_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(distil, "CHUNK", 64)
+    monkeypatch.setattr(distil, "FIRST", 2)
+    made = model("device").train()
+    distilled = distil.Distillation(made, towers.TOWERS["device"], tmp_path, size=96, seed=1, batch=16)
+    assert len(distilled.pool) == 128
+    given = distilled.pool.batch(np.random.default_rng(0), 16)
+    # the teacher's own answers leave nothing to learn of cells; its mean has a loss of 1
+    own = distilled.parts(given.cells, given)
+    assert own["cells"] < 1e-6 and own["along texts"] < 1e-6
+    every = torch.cat([each.cells for each in distilled.pool.chunks]).float()
+    mean = every.mean((0, 1)).expand_as(every)
+    assert float((every - mean).square().sum(-1).mean()) == pytest.approx(distilled.spread["cells"], rel=1e-4)
+    # a mirrored picture has mirrored answers
+    cells, _ = distilled.teacher(distilled.pool.chunks[0].pixels[:4].flip(2))
+    mirrored = distilled.pool.chunks[0].cells[:4].unflatten(1, (12, 12)).flip(2).flatten(1, 2)
+    assert torch.nn.functional.cosine_similarity(cells.float(), mirrored.float(), dim=-1).mean() > 0.9
+    optimizer = torch.optim.AdamW(made.visual.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(20):
+        loss = distilled(0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0] and "scenes 128" in distilled.words
+    again = distil.Pool(tmp_path, distilled.teacher, 96, 1)
+    assert torch.equal(again.chunks[1].pixels, distilled.pool.chunks[1].pixels)
+    distilled(len(distilled.pool) * distil.REPEATS + 1)
+    assert len(distilled.pool) == 192

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from fastloc.checkpoints.hierarchical.described import arch_of
 from fastloc.checkpoints.hierarchical.families import FAMILIES, Arch, family_of
 from fastloc.checkpoints.vit_spec import OPENAI_MEAN, OPENAI_STD
 from fastloc.errors import ModelError
@@ -15,6 +16,8 @@ __all__ = ["HEADS", "HierarchicalSpec", "from_open_clip", "is_hierarchical", "re
 HEADS = {"linear": "linear", "mlp": "mlp", None: "trunk", "": "trunk"}
 # open_clip's defaults (CLIPVisionCfg)
 _POOL, _PROJ, _IMAGE = "avg", "linear", 224
+# the field of `vision_cfg` that describes a FastViT
+_DESCRIBED = "fastvit"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class HierarchicalSpec:
 
     Attributes:
         family: a key of `fastloc.checkpoints.hierarchical.families.FAMILIES`.
-        name: timm's, without prefix and tag.
+        name: timm's, without prefix and tag; "fastvit" for one that is described field by field.
         arch: the architecture's fields, of the family's own `Arch`.
         head: the way from the mean of the last map to the embedding, a value of `HEADS`.
         head_bias: open_clip's own head ends with a bias; the trunk's always does.
@@ -65,8 +68,9 @@ class HierarchicalSpec:
 
 def is_hierarchical(config: dict[str, Any]) -> bool:
     """True if the image tower of this open_clip model configuration is of one of `FAMILIES`."""
-    name = config.get("vision_cfg", {}).get("timm_model_name")
-    return isinstance(name, str) and family_of(name) is not None
+    vision = config.get("vision_cfg", {})
+    name = vision.get("timm_model_name")
+    return bool(vision.get(_DESCRIBED)) or (isinstance(name, str) and family_of(name) is not None)
 
 
 def refusal(config: dict[str, Any]) -> str | None:
@@ -79,12 +83,14 @@ def refusal(config: dict[str, Any]) -> str | None:
         return f"its projection is {shown(proj)}, and linear, mlp and the trunk's own are run"
     # an empty pool is the trunk's own, which is the mean, except where the trunk is built without any
     if pool not in (("avg", "") if HEADS[proj] != "trunk" else ("avg",)):
-        return f"its pool is {shown(pool)}, and {shown(vision['timm_model_name'])} ends in 'avg'"
+        return f"its pool is {shown(pool)}, and {shown(vision.get('timm_model_name') or _DESCRIBED)} ends in 'avg'"
     return None
 
 
 def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = None) -> HierarchicalSpec:
     """Read an open_clip model configuration of a hierarchical tower (and its preprocess configuration: mean, std, interpolation).
+
+    The tower is one of timm's by name (`timm_model_name`), or a FastViT that `"fastvit"` in `vision_cfg` describes field by field.
 
     Raises:
         ModelError: the tower is not hierarchical, or of a kind that fastloc does not run, or image_size is no multiple of its stride.
@@ -93,9 +99,7 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
     if reason:
         raise ModelError(f"this model is not supported: {reason}")
     vision, preprocess = config["vision_cfg"], preprocess or {}
-    found = family_of(vision["timm_model_name"])
-    assert found is not None
-    family, name, arch = found
+    family, name, arch = _named(vision)
     image = both_sides(vision.get("image_size", _IMAGE))
     if any(side < arch.stride or side % arch.stride for side in image):
         raise ModelError(f"image_size must be a multiple of the stride of {name}, {arch.stride}, got {image}; give such a size")
@@ -107,3 +111,12 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
         std=tuple(preprocess.get("std") or OPENAI_STD),
         interpolation=preprocess.get("interpolation") or "bicubic",
     )  # fmt: skip
+
+
+def _named(vision: dict[str, Any]) -> tuple[str, str, Any]:
+    """(family, name, Arch) of the tower of a `vision_cfg`."""
+    if vision.get(_DESCRIBED):
+        return "FastViT", _DESCRIBED, arch_of(vision[_DESCRIBED])
+    found = family_of(vision["timm_model_name"])
+    assert found is not None
+    return found

@@ -29,7 +29,10 @@ def _configs() -> list[bytes]:
     timm = json.loads(json.dumps(config))
     named = {"timm_model_name": "vit_base_patch16_siglip_224", "timm_pool": "map", "timm_proj": "none"}
     timm["model_cfg"]["vision_cfg"] = {**named, "image_size": 224}
-    return [own, *(json.dumps(each).encode() for each in (config, resnet, timm))]
+    stages = json.loads(json.dumps(config))
+    described = {"depths": [1, 1], "dims": [16, 32], "ratio": 2, "attending": 1, "excites": [1], "layer_norm": False, "stem_scales": True}
+    stages["model_cfg"]["vision_cfg"] = {"fastvit": described, "image_size": 32, "timm_pool": "avg", "timm_proj": "linear"}
+    return [own, *(json.dumps(each).encode() for each in (config, resnet, timm, stages))]
 
 
 def _config(content: bytes, folder: Path) -> object:
@@ -194,7 +197,8 @@ _CHECK = "fastloc.checkpoints"
 ROWS = (
     Target(
         "model-config", _config, _configs, json_text,
-        (f"{_CHECK}.config_schema", f"{_CHECK}.families.vit_schema", f"{_CHECK}.vit_spec", f"{_CHECK}.resnet_spec"), imports=_TORCH,
+        (f"{_CHECK}.config_schema", f"{_CHECK}.families.vit_schema", f"{_CHECK}.hierarchical.described", f"{_CHECK}.hierarchical.spec",
+         f"{_CHECK}.vit_spec", f"{_CHECK}.resnet_spec"), imports=_TORCH,
     ),
     Target(
         "transformers-config", _foreign_config, _foreign_configs, json_text,
