@@ -44,14 +44,14 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
 
 
 def combined(
-    row: Recipe, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, grid: parts.Grid, own: Tensor | None = None
+    row: Recipe, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, grid: parts.Grid, own: Tensor | float | None = None
 ) -> Tensor:
     """The maps of a recipe's terms combined into one, [B, H, N, N].
 
     Args:
         index: of the changed block. y: its normed tokens [B, N, C]. given: "q", "k" and "v", [B, H, N, d] each.
         prefix: the number of tokens in front of the patches, whose grid is `grid`.
-        own: the tower's own bias, [H, N, N]: it belongs to the product that it was trained with, q k^T.
+        own: the tower's own bias, [H, N, N] or 0: it belongs to the product that it was trained with, q k^T.
     """
     v, total = given["v"], torch.zeros(*given["q"].shape[:3], y.shape[1]).to(y)
     bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std, prefix).to(y)
