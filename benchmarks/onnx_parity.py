@@ -155,7 +155,8 @@ def _file(row: Recipe, case: Case) -> tuple[onnxruntime.InferenceSession, int]:
     tower = scenes.image_tower()
     model = trace(Parts(tower, row.at_scale(tower.logit_scale), case.options(), None, None, empty))
     if case.dtype.startswith("int8"):
-        model = quantized(model, case.dtype, list(calibration()) if case.dtype == "int8-static" else [])
+        feeds = list(calibration()) if case.dtype == "int8-static" else []
+        model = quantized(model, case.dtype, feeds, spelling=case.spelling)
     content = ir.to_proto(model).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

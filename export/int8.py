@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.errors import FastlocError
+from fastloc.export.biases import dequantized_biases
 
 Feed = Mapping[str, NDArray[Any]]
 
@@ -46,13 +47,17 @@ class EightBits:
 CONVOLUTIONS = EightBits(("Conv",), 0, ("int8-static",))
 
 
-def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], part: EightBits = EightBits()) -> ir.Model:
+def quantized(
+    model: ir.Model, dtype: str, calibration: Sequence[Feed], part: EightBits = EightBits(), spelling: str = "ort"
+) -> ir.Model:  # fmt: skip
     """The model with weights of 8 bits.
 
     Args:
         dtype: "int8-dynamic" (ranges of activations are found at every call) or "int8-static" (found on `calibration`, once).
         calibration: inputs by name, for "int8-static".
         part: the part in 8 bits, see `products_of`.
+        spelling: of the model. In "ort", "int8-static" leaves results of products in float32 and has biases of 32-bit integers: what
+            onnxruntime computes as one product. TensorRT takes no such biases, so files of other spellings have theirs in float32.
 
     Raises:
         FastlocError: onnxruntime is not installed.
@@ -71,11 +76,15 @@ def quantized(model: ir.Model, dtype: str, calibration: Sequence[Feed], part: Ei
             quantization.quantize_dynamic(before, after, reduce_range=True, **common)
         else:
             # symmetric, the only form that TensorRT takes
-            how = {"ActivationSymmetric": True, "WeightSymmetric": True, "MatMulConstBOnly": True}
+            how: dict[str, Any] = {"ActivationSymmetric": True, "WeightSymmetric": True, "MatMulConstBOnly": True}
+            how |= {"OpTypesToExcludeOutputQuantization": ["MatMul"]} if spelling == "ort" else {"QuantizeBias": False}
             quantization.quantize_static(before, after, _Reader(calibration), extra_options=how, **common)
         made = ir.load(after)
         # its weights lie in a temporary file, so they are loaded now
-        return ir.from_proto(ir.to_proto(made))
+        made = ir.from_proto(ir.to_proto(made))
+    if dtype == "int8-static" and spelling == "ort":
+        dequantized_biases(made)
+    return made
 
 
 def products_of(spec: ModelSpec) -> EightBits:

@@ -71,7 +71,7 @@ def export(
     with _whole(target) as made:
         model = trace(_parts(localizer, options))
         if options.dtype.startswith("int8"):
-            model = quantized(model, options.dtype, inputs_of(manifest, calibration), kind.eight_bits(spec))
+            model = quantized(model, options.dtype, inputs_of(manifest, calibration), kind.eight_bits(spec), options.spelling)
         model.metadata_props[KEY] = manifest.dumps()
         save(model, made)
         _verify(made)

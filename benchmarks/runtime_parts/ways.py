@@ -89,7 +89,7 @@ class Files:
 
     def _with_attention(self, model: ir.Model) -> ir.Model:
         """The products of attention in 8 bits too: queries with keys, and weights with values, each with a range of its own."""
-        model = quantized(model, "int8-static", self.calibration, products_of(self.tower.spec))
+        model = quantized(model, "int8-static", self.calibration, products_of(self.tower.spec), "decomposed")
         products = [node for node in model.graph if node.op_type == "MatMul"]
         names, softmax = [], {value.name for node in model.graph if node.op_type == "Softmax" for value in node.outputs}
         for i, node in enumerate(products):

@@ -1,19 +1,26 @@
 """Towers whose grid shrinks as files: families, methods, precisions and sizes against the function in float64."""
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
 
+from fastloc import Localizer
 from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights
 from fastloc.errors import RecipeError
 from fastloc.export.graph import Parts
 from fastloc.export.hierarchical_graph import grids
 from fastloc.export.options import Options
-from fastloc.export.to_onnx import trace
+from fastloc.export.to_onnx import export, trace
+from fastloc.onnx_file.golden import picture
 from fastloc.recipes import Recipe, recipe
-from hierarchical_towers import narrow, pixels, texts
+from fastloc.runtime.open_session import open_session
+from hierarchical_towers import folder, narrow, narrow_sizes, pixels, texts
 
 # as for ViTs and ResNets
 TOLERANCE = {"float32": 1e-5, "float16": 5e-3}
@@ -89,3 +96,36 @@ def test_an_earlier_stage_is_refused() -> None:
     row = recipe("grad_cam", start=-2)
     with pytest.raises(RecipeError, match="start of 'grad_cam' must be 0 in a file, got -2"):
         session("ConvNeXt", row, Options(size=(64, 96)))
+
+
+# what each kind of layer is in 8 bits: every linear layer of the narrow tower but the head's
+LINEAR = {"FastViT": 2 * 5 + 2 * 2, "ConvNeXt": 2 * 5}
+
+
+@pytest.mark.slow("quantises and runs a file", quick=1)
+@pytest.mark.parametrize(
+    ("family", "spelling", "dtype"),
+    [("FastViT", "ort", "int8-static"), ("FastViT", "ort", "int8-dynamic"), ("FastViT", "decomposed", "int8-static"),
+     ("ConvNeXt", "ort", "int8-static")],
+)  # fmt: skip
+def test_eight_bits(family: str, spelling: str, dtype: str, tmp_path: Path) -> None:
+    method = "naclip" if family == "FastViT" else "itsm"
+    with narrow_sizes(family):
+        localizer = Localizer(str(folder(tmp_path / "model", family)), method=method)
+    pictures = [picture(seed, (64, 96)) for seed in range(6)] if dtype == "int8-static" else []
+    file = tmp_path / "int8.onnx"
+    # the export's own check holds the file against the function in float32
+    feeds = export(localizer, file, Options(spelling, dtype, size=(64, 96), count=3), calibration=pictures).golden_inputs()
+    export(localizer, tmp_path / "exact.onnx", Options(spelling, size=(64, 96), count=3))
+    found, exact = (open_session(each, "cpu", threads=1).run(feeds)["similarity"] for each in (file, tmp_path / "exact.onnx"))
+    # weights of noise are harsher than trained ones; what loses a bias or a scale is off by the range
+    assert 0 < float(np.abs(found - exact).max()) < 0.25 * float(np.ptp(exact))
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level, quiet.optimized_model_filepath = 3, str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(str(file), quiet, providers=["CPUExecutionProvider"])
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    # product and bias in one node, whose result nobody rounds to 8 bits; TensorRT takes no such biases, and gets results of 8 bits
+    product = "DynamicQuantizeMatMul" if dtype == "int8-dynamic" else "QGemm" if spelling == "ort" else "QLinearMatMul"
+    assert kinds[product] >= LINEAR[family] and kinds["DequantizeLinear"] == (0 if spelling == "ort" else kinds["QLinearMatMul"]), kinds
+    stored = [each for each in onnx.load(file).graph.initializer if each.data_type == onnx.TensorProto.INT32]
+    assert bool(stored) == (product == "QGemm")

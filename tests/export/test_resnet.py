@@ -154,7 +154,7 @@ def test_bytes_and_frames(kind: str, more: dict[str, Any]) -> None:
 def test_eight_bits(name: str) -> None:
     made = parts(ROWS[name], Options("decomposed", "int8-static", size=SIZE))
     feeds = [{"pixels": pixels(1, (3, 4), torch.float32, seed).numpy(), "text_embeddings": texts(2).float().numpy()} for seed in range(4)]
-    small = ir.to_proto(quantized(trace(made), "int8-static", feeds, CONVOLUTIONS))
+    small = ir.to_proto(quantized(trace(made), "int8-static", feeds, CONVOLUTIONS, "decomposed"))
     produced = {output: node for node in small.graph.node for output in node.output}
     numbers = {each.name: numpy_helper.to_array(each) for each in small.graph.initializer}
     kernels = [produced[node.input[1]] for node in small.graph.node if node.op_type == "Conv"]

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -27,7 +25,7 @@ from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights
 EMBED, STRIDE = 24, 32
 # family -> (timm's name of its smallest, where the architecture stands, its key there, a narrow one in its place)
 NARROW: dict[str, tuple[str, dict[str, Any], str, Any]] = {
-    "FastViT": ("fastvit_mci0", fastvit._SIZES, "fastvit_mci0", fastvit.Arch((1, 1, 1, 2), (32, 64, 96, 128), 3, 1, (2, 3), False, True)),
+    "FastViT": ("fastvit_mci0", fastvit._SIZES, "fastvit_mci0", fastvit.Arch((1, 1, 1, 2), (32, 64, 64, 128), 3, 1, (2, 3), False, True)),
     "ConvNeXt": ("convnext_tiny", convnext._SIZES, "tiny", convnext.Arch((1, 1, 2, 1), (32, 64, 96, 128))),
 }
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
@@ -88,10 +86,6 @@ def folder(path: Path, family: str) -> Path:
     (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": made, "preprocess_cfg": {}}))
     save_file(state, path / "open_clip_model.safetensors")
     return path
-
-
-def picture(seed: int, size: tuple[int, int] = (60, 90)) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))
 
 
 def config(**vision: Any) -> dict[str, Any]:

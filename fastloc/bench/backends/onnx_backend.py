@@ -97,7 +97,8 @@ def export(row: Backend, case: Case, file: Path) -> None:
     if stored.startswith("int8"):
         inputs = read_inputs(case.to_dict())
         feeds = [{"pixels": each, "text_embeddings": inputs["texts"][0]} for each in inputs["pixels"]]
-        made = quantized(made, stored, feeds if stored == "int8-static" else [], graph_kind(weights).eight_bits(spec))
+        part = graph_kind(weights).eight_bits(spec)
+        made = quantized(made, stored, feeds if stored == "int8-static" else [], part, row.spelling)
     # the process that runs the file reads these there: the specs of some towers import PyTorch
     facts = {"patch": spec.patch, "mean": spec.mean, "std": spec.std, "interpolation": spec.interpolation}
     _facts(file).write_text(json.dumps(facts), encoding="utf-8")

@@ -105,11 +105,14 @@ class Mixer:
 
 @dataclass(frozen=True)
 class Mlp:
-    """x + scale * fc2(GELU(fc1(a depthwise convolution of x))). The scale is part of fc2 once it is folded."""
+    """x + scale * fc2(GELU(fc1(a depthwise convolution of x))). The scale is part of fc2 once it is folded.
+
+    Both layers are linear, or convolutions of single pixels, see `fastvit_folding.pointwise`.
+    """
 
     conv: Conv
-    inner: Linear
-    outer: Linear
+    inner: Linear | Conv
+    outer: Linear | Conv
     scale: Tensor | None  # [C]
 
 

@@ -10,7 +10,7 @@ from fastloc.checkpoints.hierarchical import parts, tree
 from fastloc.checkpoints.hierarchical.fastvit import Affine, AttentionBlock, Branches, Mixer, Mlp, Position, Trunk
 from fastloc.checkpoints.hierarchical.parts import BatchNorm, Conv, Linear
 
-__all__ = ["folded"]
+__all__ = ["folded", "pointwise"]
 
 
 def folded(trunk: Trunk) -> Trunk:
@@ -43,7 +43,18 @@ def _folded(part: Branches | Mixer | Position | AttentionBlock | Mlp | Conv) -> 
     return _mlp(part) if isinstance(part, Mlp) else parts.folded(part)
 
 
+def pointwise(trunk: Trunk) -> Trunk:
+    """The trunk, which is folded, with the linear layers of every MLP as convolutions of single pixels: one layout for all of a graph."""
+    return tree.mapped(trunk, Mlp, lambda part: replace(part, inner=_pointwise(part.inner), outer=_pointwise(part.outer)))
+
+
+def _pointwise(layer: Linear | Conv) -> Conv:
+    return layer if isinstance(layer, Conv) else Conv(layer.weight[:, :, None, None], layer.bias)
+
+
 def _mlp(part: Mlp) -> Mlp:
+    if isinstance(part.outer, Conv):
+        return part
     return replace(part, conv=parts.folded(part.conv), outer=parts.scaled(part.outer, part.scale), scale=None)
 
 

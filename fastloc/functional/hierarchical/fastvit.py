@@ -111,7 +111,13 @@ def _attended(x: Tensor, block: AttentionBlock) -> Tensor:
 
 def mlp(x: Tensor, part: Mlp) -> Tensor:
     """The branch of the MLP beside x, [B, C, h, w]."""
-    rows = _convolved(x, part.conv).permute(0, 2, 3, 1)
+    x = _convolved(x, part.conv)
+    if isinstance(part.inner, Conv) or isinstance(part.outer, Conv):
+        assert isinstance(part.inner, Conv)
+        assert isinstance(part.outer, Conv)
+        assert part.scale is None, "a tower of these is folded"
+        return _convolved(F.gelu(_convolved(x, part.inner)), part.outer)
+    rows = x.permute(0, 2, 3, 1)
     return scaled(linear(F.gelu(linear(rows, part.inner)), part.outer), part.scale).permute(0, 3, 1, 2)
 
 
