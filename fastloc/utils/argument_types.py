@@ -5,9 +5,12 @@ import math
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
+from fastloc.utils.schema import shown
 from fastloc.utils.terminal import from_bytes, printable
 
 T = TypeVar("T")
+# of a number that is typed: more than any count or size has
+DIGITS = 18
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,8 +39,8 @@ def words(text: str) -> str:
 def size(text: str) -> int | tuple[int, int]:
     """One number, or height x width."""
     parts = text.lower().replace("×", "x").split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"must be one number such as 336, or height x width such as 336x448, got {text!r}")
+    if len(parts) > 2 or not all(_whole(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"must be one number such as 336, or height x width such as 336x448, got {shown(text)}")
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
@@ -47,9 +50,14 @@ def count(text: str) -> int:
 
 
 def _count(text: str, word: str = "") -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more{word and ', or ' + word}, got {text!r}")
+    if not _whole(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more{word and ', or ' + word}, got {shown(text)}")
     return int(text)
+
+
+def _whole(text: str) -> bool:
+    """True for the decimal digits of a number from 1 on; Python reads no number of thousands of digits."""
+    return text.isdecimal() and len(text) <= DIGITS and int(text) > 0
 
 
 def setting(text: str) -> tuple[str, str]:

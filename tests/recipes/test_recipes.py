@@ -140,8 +140,11 @@ def test_maps_are_not_drawn_at_a_scale_that_nobody_knows() -> None:
         _ = recipe("tagclip").readout.scale
 
 
-@pytest.mark.parametrize("value", ["models", "", 0, -1.0, float("nan"), None])
-@pytest.mark.parametrize(("name", "field"), [("tagclip", "logit_scale"), ("bi_modal", "target_scale")])
+@pytest.mark.parametrize("value", ["models", "", 0, -1.0, float("nan"), float("inf"), None])
+# where nothing reads it too: a manifest holds it, and JSON has no NaN
+@pytest.mark.parametrize(
+    ("name", "field"), [("tagclip", "logit_scale"), *((name, "target_scale") for name in ("bi_modal", "gem", "legrad"))]
+)
 def test_a_scale_is_a_number_or_the_models(name: str, field: str, value: Any) -> None:
     with pytest.raises(RecipeError, match=f"{field} must be a number above 0, or 'model' for the model's own, got "):
         recipe(name, **{field: value})
