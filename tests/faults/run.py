@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +39,7 @@ def main() -> int:
         subjects = commands(folder / "shared")
         for command in given.only or subjects:
             for kind in given.kind or USUAL:
-                for fault in faults_of(subjects[command], kind, folder / command / kind, given.step):
+                for fault in faults_of(replace(subjects[command], step=given.step), kind, folder / command / kind):
                     count += 1
                     print(f"{command}: {fault}", flush=True)
         print(f"{count} faults in {len(given.only or subjects)} commands")

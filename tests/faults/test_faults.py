@@ -19,10 +19,17 @@ from repo import REPO
 HERE = Path(__file__).parent
 
 
-@pytest.mark.slow("a child for every call that writes", quick="piece")
+# every way in which a final name is replaced, in the quick tests once
+QUICK = {
+    ("a full disk", "a graph with its weights"), ("killed behind a call", "a graph with its weights"), ("a failing disk", "a page"),
+    ("killed in a call", "rows of an evaluation"),
+}  # fmt: skip
+_SLOW = pytest.mark.slow("a child for every call that writes")
+CASES = [pytest.param(kind, piece, marks=() if (kind, piece) in QUICK else _SLOW) for piece in PIECES for kind in KINDS]
+
+
 @needs_fork
-@pytest.mark.parametrize("piece", PIECES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "piece"), CASES)
 def test_every_call_fails_once(kind: str, piece: str, tmp_path: Path) -> None:
     assert list(faults_of(PIECES[piece], kind, tmp_path)) == []
 

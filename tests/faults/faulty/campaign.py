@@ -45,7 +45,8 @@ class Subject:
     """A piece of work that writes.
 
     work: does it in a folder, as often as it is called, with one outcome. before: puts what is there before. whole: what may be there after
-    a fault, "" or what is wrong. kept: patterns of files that a fault may leave for good. quiet: a fault is no error, as of a cache.
+    a fault, "" or what is wrong. kept: patterns of files that a fault may leave for good. quiet: a fault is no error, as of a cache. step:
+    every how many calls one fails, of work that has many of a kind.
     """
 
     work: Callable[[Path], object]
@@ -53,6 +54,7 @@ class Subject:
     whole: Callable[[Contents, Contents, Contents], str] = either
     kept: tuple[str, ...] = ()
     quiet: bool = False
+    step: int = 1
 
 
 def contents(folder: Path, kept: tuple[str, ...] = ()) -> Contents:
@@ -61,8 +63,8 @@ def contents(folder: Path, kept: tuple[str, ...] = ()) -> Contents:
     return {name: path.read_bytes() for name, path in found.items() if not (_unfinished(name) or any(fnmatch(name, each) for each in kept))}
 
 
-def faults_of(subject: Subject, name: str, folder: Path, step: int = 1) -> Iterator[str]:
-    """The faults that a kind brings to light, in words. step: every how many calls one fails."""
+def faults_of(subject: Subject, name: str, folder: Path) -> Iterator[str]:
+    """The faults that a kind brings to light, in words."""
     kind = KINDS[name]
     good = folder / "good"
     good.mkdir(parents=True)
@@ -72,7 +74,7 @@ def faults_of(subject: Subject, name: str, folder: Path, step: int = 1) -> Itera
         yield f"without a fault: status {ended.status}: {ended.printed}"
         return
     new = contents(good, subject.kept)
-    for nth in count(1, step):
+    for nth in count(1, subject.step):
         place = folder / str(nth)
         place.mkdir()
         subject.before(place)

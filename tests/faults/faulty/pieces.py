@@ -132,7 +132,7 @@ def labels(name: str, target: str) -> Subject:
             os.unlink(folder / target)
         convert(folder / "batch", name, folder / target)
 
-    return Subject(work, a_batch)
+    return Subject(work, a_batch, step=3)
 
 
 def a_batch(folder: Path) -> None:
@@ -151,7 +151,7 @@ PIECES = {
     "records of a benchmark": Subject(records, whole=growing),
     "a choice of a runtime": Subject(choice, quiet=True),
     "a folder of engines": Subject(engines, kept=("engines/*",)),
-    "a video and its lines": Subject(video, old_video, each, kept=("out.partial-*",)),
+    "a video and its lines": Subject(video, old_video, each, kept=("out.partial-*",), step=3),
     "labels of COCO": labels("coco", "labels.json"),
     "labels of YOLO": labels("yolo", "labels"),
 }
