@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastloc.imaging.bilinear import Bilinear
+from fastloc.imaging.bilinear import Bilinear, products
 from fastloc.imaging.geometry import Geometry
 from fastloc.imaging.heatmaps import BACKGROUND, surface
 from fastloc.imaging.readouts.blocks import corners_of, edges_of
@@ -62,7 +62,7 @@ def _fill(maps: Bilinear, turning: Turning | None, rows: slice, columns: slice, 
     widths = np.diff(lefts)
     for row, (top, bottom) in enumerate(pairwise(tops.tolist())):
         chosen[top:bottom, columns] = np.repeat(shown[row], widths)
-        cell, weight = int(down.lower[top]), down.weight[top:bottom].astype(cells.dtype)[:, None]
+        cell, weight = int(down.lower[top]), down.weight[top:bottom]
         between = cell, min(cell + 1, down.seen.stop - 1), weight
         for blocks in _pieces(unclear[row], rivals[:, row], lefts, bottom - top):
             left, right = int(lefts[blocks.start]), int(lefts[blocks.stop])
@@ -96,7 +96,7 @@ def _pieces(unclear: NDArray[np.bool_], rivals: NDArray[np.bool_], lefts: NDArra
 def _between(cells: Floats, texts: list[int], part: slice, upper: int, lower: int, weight: Floats) -> Floats:
     """[t, n, w]: the values of texts between two rows of cells, at rows of these weights."""
     above = cells[texts, upper, part]
-    values: Floats = (cells[texts, lower, part] - above)[:, None] * weight
+    values = products(weight, cells[texts, lower, part] - above)
     values += above[:, None]
     return values
 

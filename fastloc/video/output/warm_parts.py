@@ -39,7 +39,7 @@ Run = tuple[int, int, int]
 # texts that have numbers of their own
 MOST = 256
 # pixels of a part, which stay in the cache with all that is made of them
-CHUNK = 1 << 17
+CHUNK = 1 << 16
 # heat that is left of the rounding to bytes, so that less than a step more is no more
 TOP = np.float32(255.5)
 # steps of heat that two texts must be apart for one to lead, beside what float32 rounds
@@ -152,14 +152,15 @@ class _Room:
     """Memory for the work on a part of so many pixels at most: what was just written lies in the cache, new memory does not."""
 
     def __init__(self, pixels: int) -> None:
-        self.bytes, self.numbers, self.places = np.empty((3, pixels), np.uint8), np.empty(pixels, np.uint16), np.empty(pixels, np.intp)
+        self.bytes, self.words, self.places = np.empty((3, pixels), np.uint8), np.empty((2, pixels), np.uint16), np.empty(pixels, np.intp)
 
 
 def _strongest(texts: Sequence[int], heats: Steps, room: _Room) -> Places:
     """256 * the number of the first text with the highest heat, + that heat, of heats [n, ...] of n texts in order; in the room."""
     shape, count = heats.shape[1:], heats[0].size
     best, which, rises = (each[:count].reshape(shape) for each in room.bytes)
-    number, found = (each[:count].reshape(shape) for each in (room.numbers, room.places))
+    number, step = (each[:count].reshape(shape) for each in room.words)
+    found = room.places[:count].reshape(shape)
     np.copyto(best, heats[0])
     which.fill(min(texts[0], MOST - 1))
     for text, heat in zip(texts[1:], heats[1:], strict=True):
@@ -168,9 +169,11 @@ def _strongest(texts: Sequence[int], heats: Steps, room: _Room) -> Places:
         rises *= np.uint8(min(text, MOST - 1))
         np.maximum(which, rises, out=which)
         np.maximum(best, heat, out=best)
+    # operations on arrays of two dtypes are much slower than a copy before
     np.copyto(number, which)
-    number <<= 8
-    number |= best
+    np.copyto(step, best)
+    number *= np.uint16(256)
+    number |= step
     np.copyto(found, number)
     return found
 
@@ -186,7 +189,7 @@ def _runs(warm: Bools) -> list[Run]:
 
 def _shared(cells: _Cells, high: int, threads: int) -> list[tuple[slice, list[Run]]]:
     """Rows of the picture of this height for each thread, and the runs of warm cells there, of about as many pixels."""
-    tops, lefts, found = cells.tops, cells.lefts, _runs(cells.rivals.any(0))
+    tops, lefts, found = cells.tops, cells.lefts, _runs(np.logical_or.reduce(cells.rivals))
     runs = [(row, first, stop) for row, first, stop in found if tops[row] < tops[row + 1] and lefts[first] < lefts[stop]]
     pixels = np.zeros(len(tops) - 1)
     for row, first, stop in runs:
