@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -120,7 +121,8 @@ def tested(inside: Path, rooms: tuple[str, ...], report: Path) -> Row:
     report.unlink(missing_ok=True)
     begun = time.monotonic()
     try:
-        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False)
+        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=LIMIT, env=environment, check=False,
+                              preexec_fn=_usual_signals if os.name == "posix" else None)  # fmt: skip
     except subprocess.TimeoutExpired:
         return {"passed": 0, "failed": 1, "skipped": 0, "why": {}, "failures": [f"not done after {LIMIT:.0f} s"], "seconds": LIMIT}
     row = counted(report) if report.exists() else {"passed": 0, "failed": 1, "skipped": 0, "why": {},
@@ -128,6 +130,12 @@ def tested(inside: Path, rooms: tuple[str, ...], report: Path) -> Row:
     if done.returncode > 1 and not row["failed"]:
         row |= {"failed": 1, "failures": [f"pytest ended with status {done.returncode}: {_first(done.stdout + done.stderr)}"]}
     return {**row, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def _usual_signals() -> None:
+    # a program in the background ignores some, and its children would too
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def counted(report: Path) -> Row:
@@ -138,7 +146,7 @@ def counted(report: Path) -> Row:
         name = f"{case.get('classname')}::{case.get('name')}"
         if (skipped := case.find("skipped")) is not None:
             row["skipped"] += 1
-            why[_reason(skipped.get("message") or "")] += 1
+            why[_reason(skipped.get("message") or "", skipped.text or "")] += 1
         elif (failed := next((each for each in case if each.tag in ("failure", "error")), None)) is not None:
             row["failed"] += 1
             row["failures"].append(f"{name}: {(failed.get('message') or '').splitlines()[0][:200] if failed.get('message') else ''}")
@@ -147,7 +155,10 @@ def counted(report: Path) -> Row:
     return {**row, "why": dict(why.most_common())}
 
 
-def _reason(message: str) -> str:
+def _reason(message: str, more: str) -> str:
+    # of a file that is left out as a whole the reason stands below
+    if message == "collection skipped" and (found := re.search(r"Skipped: (.+?)['\")]*$", more.strip())):
+        message = found[1]
     text = message.removeprefix("Skipped: ").strip()
     if found := re.search(r"could not import '([\w.]+)'", text):
         return f"needs {found[1].partition('.')[0]}"

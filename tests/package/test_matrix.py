@@ -50,6 +50,7 @@ REPORT = """<testsuites><testsuite>
 <testcase classname="tests.a" name="one" time="0"/>
 <testcase classname="tests.a" name="two"><skipped message="Skipped: needs torch"/></testcase>
 <testcase classname="" name="tests.b"><skipped message="could not import 'torch.nn': No module named 'torch'"/></testcase>
+<testcase name="tests.c"><skipped message="collection skipped">('/a/tests/c.py', 0, 'Skipped: needs torch')</skipped></testcase>
 <testcase classname="tests.a" name="three"><skipped message="this system has no fork"/></testcase>
 <testcase classname="tests.a" name="four"><failure message="assert 1 == 2&#10;more">text</failure></testcase>
 <testcase classname="tests.a" name="five"><error message="fixture"/></testcase>
@@ -59,8 +60,8 @@ REPORT = """<testsuites><testsuite>
 def test_a_report_is_counted(matrix: Any, tmp_path: Path) -> None:
     (tmp_path / "r.xml").write_text(REPORT)
     row = matrix.counted(tmp_path / "r.xml")
-    assert (row["passed"], row["failed"], row["skipped"]) == (1, 2, 3)
-    assert row["why"] == {"needs torch": 2, "this system has no fork": 1}
+    assert (row["passed"], row["failed"], row["skipped"]) == (1, 2, 4)
+    assert row["why"] == {"needs torch": 3, "this system has no fork": 1}
     assert row["failures"] == ["tests.a::four: assert 1 == 2", "tests.a::five: fixture"]
 
 

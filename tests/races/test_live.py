@@ -18,7 +18,7 @@ from fastloc.live.limits import Limits
 from fastloc.live.protocol import read_answer
 from live_client import Aside, Bright, Film, joined, sent
 from live_server import served
-from watchdog import clean, dice, in_threads, in_time
+from watchdog import PATIENCE, clean, dice, in_threads, in_time
 
 SEEDS, FAST = range(6), Limits(fps=1000)
 
@@ -49,7 +49,7 @@ def test_clients_come_and_go_until_the_server_ends(seed: int) -> None:
 
 def visited(seed: int, localizer: Bright) -> None:
     """A server, clients that send frames and settings and leave as they like, and an end in the middle of it."""
-    random, over = dice(seed), threading.Event()
+    random, over, came = dice(seed), threading.Event(), threading.Event()
 
     def visitor(number: int) -> int:
         own, answers = dice(10 * seed + number), 0
@@ -62,13 +62,15 @@ def visited(seed: int, localizer: Bright) -> None:
                     while isinstance(message := page.recv(5), str):
                         pass
                     answers += read_answer(message).facts["id"] == frame
+                    came.set()
                 # without a word, or as the protocol has it
                 if own.random() < 0.5:
                     page.socket.shutdown(socket.SHUT_RDWR)
         return answers
 
     def end() -> int:
-        time.sleep(random.uniform(0.2, 0.8))
+        came.wait(PATIENCE)
+        time.sleep(random.uniform(0, 0.5))
         server.should_exit = True
         over.set()
         return 1
