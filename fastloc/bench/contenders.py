@@ -122,4 +122,4 @@ def beyond_official(spec: Spec) -> str:
 
 def official_bytes(case: Case) -> float:
     """About what the official form's N x N maps take."""
-    return OFFICIAL_MAPS * case.batch * case.spec.heads * float(case.tokens) ** 2 * (4 if case.dtype == "float32" else 2)
+    return OFFICIAL_MAPS * case.batch * case.heads * float(case.tokens) ** 2 * (4 if case.dtype == "float32" else 2)

@@ -50,7 +50,7 @@ class Peer:
 
     def maps(self, case: Case) -> float:
         """Approximate bytes of its N x N attention maps at their peak."""
-        heads = case.spec.heads
+        heads = case.heads
         pictures = case.batch * (case.texts if self.repeated else 1)
         return float(self.alive * pictures * heads * case.tokens**2 * _DTYPES.get(case.dtype, 4))
 

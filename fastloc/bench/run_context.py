@@ -76,9 +76,9 @@ class Work:
         path: a folder that its packages are looked for in first, to run another checkout's.
         """
         # what another checkout exports is its own
-        files = self.folder / ("files" if path is None else f"files{key}")
-        files.mkdir(exist_ok=True)
-        command = [sys.executable, "-P", "-m", "fastloc.bench.backends", name, files]
+        exported = self.folder / ("files" if path is None else f"files{key}")
+        exported.mkdir(exist_ok=True)
+        command = [sys.executable, "-P", "-m", "fastloc.bench.backends", name, exported]
         return self._started(f"{name}{key}", command, {} if path is None else {"PYTHONPATH": str(path)})
 
     def peer(self, name: str, key: str = "") -> WorkerProcess:

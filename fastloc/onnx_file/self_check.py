@@ -34,7 +34,7 @@ _NO_GOLDEN = Golden(0, 1, (1, 1), 0, {})
 
 @dataclass(frozen=True)
 class Limits:
-    """How far two plans of one dtype may be apart: similarities and cosines, heatmaps on average, the share of labels that differ."""
+    """The distance that two plans of one dtype may have: similarities and cosines, heatmaps on average, the share of labels that differ."""
 
     similarity: float
     heatmaps: float

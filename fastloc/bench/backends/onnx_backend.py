@@ -18,7 +18,7 @@ from fastloc.bench.cases import Case, empty_text, read_inputs
 from fastloc.bench.peers.protocol import Passes
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
-from fastloc.utils.atomic_write import replacing_files
+from fastloc.utils.atomic_write import replacing_files, write_text
 
 Array = np.ndarray[Any, Any]
 
@@ -101,7 +101,7 @@ def export(row: Backend, case: Case, file: Path) -> None:
         made = quantized(made, stored, feeds if stored == "int8-static" else [], part, row.spelling)
     # the process that runs the file reads these there: the specs of some towers import PyTorch
     facts = {"patch": spec.patch, "mean": spec.mean, "std": spec.std, "interpolation": spec.interpolation}
-    _facts(file).write_text(json.dumps(facts), encoding="utf-8")
+    write_text(_facts(file), json.dumps(facts))
     with replacing_files(file) as folder:
         save(made, folder / file.name)
 

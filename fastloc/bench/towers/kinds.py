@@ -57,6 +57,11 @@ def kind_of(spec: Spec) -> Kind:
     return VIT if isinstance(spec, ModelSpec) else RESNET if isinstance(spec, ResNetSpec) else HIERARCHICAL
 
 
+def heads(spec: Spec) -> int:
+    """Heads of the attention over all tokens; 0 in towers whose grid shrinks."""
+    return spec.heads if isinstance(spec, ModelSpec | ResNetSpec) else 0
+
+
 # specs of hierarchical towers, and functions that compute, import PyTorch: processes that run an exported file stay without it
 
 
