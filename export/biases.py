@@ -83,6 +83,6 @@ def _stored(model: ir.Model, name: str, numbers: NDArray[np.generic]) -> ir.Valu
     taken = model.graph.initializers
     name = next(each for each in (name, *(f"{name}_{i}" for i in range(len(taken) + 1))) if each not in taken)
     tensor = ir.tensor(numbers, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(name=name, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     taken[name] = value
     return value
