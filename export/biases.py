@@ -32,7 +32,7 @@ def dequantized_biases(model: ir.Model) -> None:
         stored = _stored(model, f"{name}_quantized", np.round(numbers / steps).astype(np.int32))
         step = _stored(model, f"{name}_scale", steps.astype(np.float32))
         made = ir.Node("", "DequantizeLinear", [stored, step], attributes=[ir.AttrInt64("axis", 0)], name=f"{stored.name}_DequantizeLinear")
-        add = node.outputs[0].uses()[0].node
+        add = next(iter(node.outputs[0].uses())).node
         model.graph.insert_before(node, made)
         add.replace_input_with(next(i for i, value in enumerate(add.inputs) if value is bias), made.outputs[0])
         if not bias.uses():
@@ -83,6 +83,6 @@ def _stored(model: ir.Model, name: str, numbers: NDArray[np.generic]) -> ir.Valu
     taken = model.graph.initializers
     name = next(each for each in (name, *(f"{name}_{i}" for i in range(len(taken) + 1))) if each not in taken)
     tensor = ir.tensor(numbers, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(name=name, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     taken[name] = value
     return value

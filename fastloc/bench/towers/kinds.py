@@ -79,6 +79,11 @@ def tokens(spec: Spec, size: tuple[int, int]) -> int:
     return kind_of(spec).prefix(spec) + (size[0] // spec.patch[0]) * (size[1] // spec.patch[1])
 
 
+def heads(spec: Spec) -> int:
+    """The heads whose maps are N x N over all tokens; 0 for a tower whose grid shrinks, which peers do not run."""
+    return spec.heads if isinstance(spec, ModelSpec | ResNetSpec) else 0
+
+
 def methods_of(spec: Spec, names: tuple[str, ...], model: str) -> tuple[str, ...]:
     """The methods among `names` that exist on this kind of tower."""
     return tuple(name for name in names if not no_method(spec, name, model))
