@@ -17,7 +17,7 @@ def edge_table(record: dict[str, Any]) -> str:
     """A row a model: what its files weigh, what a frame takes, and how often it points at the thing where its weights are trained."""
     part = record["parts"]["models"]
     rows = [_row(row) for row in part["rows"]]
-    versions = ", ".join(f"{name} {part['versions'][name].partition('-')[0]}" for name in ("onnxruntime", "torch"))
+    versions = ", ".join(f"{name} {part['versions'][name].partition('+')[0]}" for name in ("onnxruntime", "torch"))
     trained = [row["pointing"] for row in part["rows"] if "pointing" in row]
     pointing = "; ".join(f"`{each['method']}`, {each['questions']} questions" for each in trained[:1])
     words = (

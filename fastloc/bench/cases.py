@@ -71,11 +71,6 @@ class Case:
         return self.spec.patch[0]
 
     @property
-    def heads(self) -> int:
-        """Heads of the tower's attention over all tokens; 0 in towers whose grid shrinks, which have none."""
-        return kinds.heads(self.spec)
-
-    @property
     def tokens(self) -> int:
         """Patches and the tokens in front of them."""
         return kinds.tokens(self.spec, self.size)

@@ -15,6 +15,7 @@ from fastloc.bench.roofline.op_counts import plain
 from fastloc.bench.run_context import Work
 from fastloc.bench.schema import ENCODER, Row
 from fastloc.bench.session import Contender, Group
+from fastloc.bench.towers import kinds
 from fastloc.bench.towers.kinds import Spec, no_backend
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.recipes import RECIPES
@@ -122,4 +123,4 @@ def beyond_official(spec: Spec) -> str:
 
 def official_bytes(case: Case) -> float:
     """About what the official form's N x N maps take."""
-    return OFFICIAL_MAPS * case.batch * case.heads * float(case.tokens) ** 2 * (4 if case.dtype == "float32" else 2)
+    return OFFICIAL_MAPS * case.batch * kinds.heads(case.spec) * float(case.tokens) ** 2 * (4 if case.dtype == "float32" else 2)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastloc import embedded
 from fastloc.bench.peers.seeded import seeded_state, vision_shapes
-from fastloc.bench.towers.kinds import Spec, kind_of, methods_of, refusal, spec_of
+from fastloc.bench.towers.kinds import HIERARCHICAL, Spec, kind_of, methods_of, refusal, spec_of
 from fastloc.checkpoints.resnet_spec import ResNetSpec
 from fastloc.checkpoints.vit_spec import ModelSpec, is_resnet
 from fastloc.errors import FastlocError, ModelError, unknown
@@ -34,6 +34,8 @@ CONFIGS = {
     "ViT-L-14-336": _vit(1024, 24, 14, 336, 768),
 }
 QUICK = "-quickgelu"
+# of the scales of a hierarchical tower's branches
+_BRANCH = 0.2
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ class Model:
             state = {name: torch.from_numpy(array) for name, array in seeded_state(_shapes(self.config), 0).items()}
             # a BatchNorm divides by the root of these
             state = {name: each.abs() + 0.5 if name.endswith("running_var") else each for name, each in state.items()}
+            if kind_of(self.spec) is HIERARCHICAL:
+                # dozens of blocks: branches are small beside what they are added to, as trained ones are, or roundings grow with each
+                state = {name: each * _BRANCH if name.endswith("gamma") else each for name, each in state.items()}
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: each.float().contiguous() for name, each in state.items() if name.startswith("visual.")}, file)
         return file

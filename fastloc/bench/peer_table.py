@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastloc.bench.cases import Case
+from fastloc.bench.towers import kinds
 
 _DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # the models whose architecture CLIPSeg and OWL-ViT are built on
@@ -50,7 +51,7 @@ class Peer:
 
     def maps(self, case: Case) -> float:
         """Approximate bytes of its N x N attention maps at their peak."""
-        heads = case.heads
+        heads = kinds.heads(case.spec)
         pictures = case.batch * (case.texts if self.repeated else 1)
         return float(self.alive * pictures * heads * case.tokens**2 * _DTYPES.get(case.dtype, 4))
 

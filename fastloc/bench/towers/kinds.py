@@ -57,11 +57,6 @@ def kind_of(spec: Spec) -> Kind:
     return VIT if isinstance(spec, ModelSpec) else RESNET if isinstance(spec, ResNetSpec) else HIERARCHICAL
 
 
-def heads(spec: Spec) -> int:
-    """Heads of the attention over all tokens; 0 in towers whose grid shrinks."""
-    return spec.heads if isinstance(spec, ModelSpec | ResNetSpec) else 0
-
-
 # specs of hierarchical towers, and functions that compute, import PyTorch: processes that run an exported file stay without it
 
 
@@ -82,6 +77,11 @@ def refusal(config: dict[str, Any]) -> str | None:
 def tokens(spec: Spec, size: tuple[int, int]) -> int:
     """The tokens of an input of (height, width): patches, or cells of the last map, and what stands in front of them."""
     return kind_of(spec).prefix(spec) + (size[0] // spec.patch[0]) * (size[1] // spec.patch[1])
+
+
+def heads(spec: Spec) -> int:
+    """The heads whose maps are N x N over all tokens; 0 for a tower whose grid shrinks, which peers do not run."""
+    return spec.heads if isinstance(spec, ModelSpec | ResNetSpec) else 0
 
 
 def methods_of(spec: Spec, names: tuple[str, ...], model: str) -> tuple[str, ...]:
