@@ -39,6 +39,7 @@ def main() -> int:
         subjects = commands(folder / "shared")
         for command in given.only or subjects:
             for kind in given.kind or USUAL:
+                print(f"{command}, {kind} …", file=sys.stderr, flush=True)
                 for fault in faults_of(replace(subjects[command], step=given.step), kind, folder / command / kind):
                     count += 1
                     print(f"{command}: {fault}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -18,8 +19,8 @@ from faulty.plan import Kind, plant
 
 __all__ = ["Ended", "carried_out"]
 
-# seconds; what does not hang takes a fraction of them
-PATIENCE = 60.0
+# seconds; what does not hang takes a fraction of one, on a machine with nothing else to do
+PATIENCE = 300.0
 RAISED = 70
 
 
@@ -44,6 +45,8 @@ def carried_out(work: Callable[[], object], kind: Kind | None = None, nth: int =
                     os.dup2(printed.fileno(), number)
                 sys.stdout, sys.stderr = _text(1), _text(2)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                # where it hangs is printed
+                faulthandler.dump_traceback_later(PATIENCE - 20, file=sys.__stderr__)
                 # no power is lost here, and a disk takes its time
                 files.sync_descriptor = lambda descriptor: None
                 if kind is not None:
