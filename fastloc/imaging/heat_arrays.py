@@ -179,10 +179,14 @@ def _strips(axis: Axis, pixels: slice, wide: int) -> Iterator[tuple[slice, slice
     high = max(CHUNK // wide, 1)
     while high > 1 and high * wide * (high * density + 3) > SMALL_PRODUCT:
         high //= 2
-    matrix = axis.matrix()[pixels].astype(np.float32)
     for start in range(0, count, high):
-        stop = min(start + high, count)
-        last = min(int(axis.lower[pixels.start + stop - 1]) + 1, axis.cells - 1)
+        place = slice(start, min(start + high, count))
+        lower, weight = (each[pixels.start + place.start : pixels.start + place.stop] for each in (axis.lower, axis.weight))
+        last = min(int(lower[-1]) + 1, axis.cells - 1)
         # a product over one cell alone is another routine, ten times as slow
-        cells = slice(max(min(int(axis.lower[pixels.start + start]), last - 1), 0), last + 1)
-        yield slice(start, stop), cells, np.ascontiguousarray(matrix[start:stop, cells])
+        cells = slice(max(min(int(lower[0]), last - 1), 0), last + 1)
+        # `Axis.matrix` of these alone: the whole one of a large picture takes more than all else here
+        weights, rows = np.zeros((len(lower), cells.stop - cells.start), np.float32), np.arange(len(lower))
+        weights[rows, lower - cells.start] = 1 - weight
+        weights[rows, np.minimum(lower + 1, axis.cells - 1) - cells.start] += weight.astype(np.float32)
+        yield place, cells, weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +18,8 @@ from fastloc.imaging.readouts.turning import Turning
 __all__ = ["labels"]
 
 Floats = NDArray[Any]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 # values that are compared together: one block has a few thousand pixels, for which calls take longer than the work
 PIECE = 1 << 18
 
@@ -59,12 +61,12 @@ def _fill(maps: Bilinear, turning: Turning | None, rows: slice, columns: slice, 
         own_warm, own_cold = (np.take_along_axis(each, lead[None], 0)[0] for each in (warm, cold))
         shown = np.where(own_cold, np.int32(BACKGROUND), lead)
         unclear |= ~own_warm & ~own_cold
-    widths = np.diff(lefts)
+    widths, pieces = np.diff(lefts), _pieces(unclear, rivals, tops, lefts)
     for row, (top, bottom) in enumerate(pairwise(tops.tolist())):
         chosen[top:bottom, columns] = np.repeat(shown[row], widths)
         cell, weight = int(down.lower[top]), down.weight[top:bottom]
         between = cell, min(cell + 1, down.seen.stop - 1), weight
-        for blocks in _pieces(unclear[row], rivals[:, row], lefts, bottom - top):
+        for blocks in pieces.get(row, ()):
             left, right = int(lefts[blocks.start]), int(lefts[blocks.stop])
             part, out = slice(left - columns.start, right - columns.start), chosen[top:bottom, left:right]
             # a text that is behind at a block is so too among those of the blocks beside it
@@ -73,30 +75,40 @@ def _fill(maps: Bilinear, turning: Turning | None, rows: slice, columns: slice, 
                 _first(_between(cells, texts, part, *between), texts, out)
             if turning is None:
                 continue
-            names = out.copy()
+            chilled = np.zeros(out.shape, np.bool_)
             for text in texts:
-                if cold[text, row, blocks].all():
-                    out[names == text] = BACKGROUND
-                elif not warm[text, row, blocks].all():
-                    is_warm = turning.warm(_between(heated, [text], part, *between)[0], text)
-                    np.copyto(out, BACKGROUND, where=~is_warm & (names == text))
+                if warm[text, row, blocks].all():
+                    continue
+                own = out == text
+                if not cold[text, row, blocks].all():
+                    # True and not False: greater
+                    np.greater(own, turning.warm(_between(heated, [text], part, *between)[0], text), out=own)
+                chilled |= own
+            # all bits of -1: a copy through a mask takes fifty times as long
+            out |= np.negative(chilled.view(np.int8))
 
 
-def _pieces(unclear: NDArray[np.bool_], rivals: NDArray[np.bool_], lefts: NDArray[np.int64], high: int) -> Iterator[slice]:
-    """Blocks side by side whose pixels are compared together, of a row of blocks of this height: as many unclear ones as have about `PIECE`
-    values of their rivals [T, m]. lefts: where the blocks begin, and the end of the last one."""
-    ends = np.flatnonzero(np.diff(unclear.astype(np.int8), prepend=0, append=0)).tolist()
-    for first, stop in zip(ends[::2], ends[1::2], strict=True):
-        values = int(lefts[stop] - lefts[first]) * high * int(rivals[:, first:stop].any(1).sum())
+def _pieces(unclear: Bools, rivals: Bools, tops: Ints, lefts: Ints) -> dict[int, list[slice]]:
+    """Of each row of blocks those side by side whose pixels are compared together: unclear ones [n, m], as many as have about `PIECE`
+    values of their rivals [T, n, m]. tops, lefts: where the blocks begin, and the end of the last one."""
+    change = np.diff(np.pad(unclear, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    (rows, firsts), (_, stops) = np.nonzero(change > 0), np.nonzero(change < 0)
+    pixels = (lefts[stops] - lefts[firsts]) * (tops[rows + 1] - tops[rows])
+    found: dict[int, list[slice]] = {}
+    for row, first, stop, count in zip(rows.tolist(), firsts.tolist(), stops.tolist(), pixels.tolist(), strict=True):
+        # of all texts, where that is little
+        values = count * (len(rivals) if count * len(rivals) <= PIECE else int(rivals[:, row, first:stop].any(1).sum()))
         parts = min(max(-(-values // PIECE), 1), stop - first)
         edges = (first + (stop - first) * each // parts for each in range(parts + 1))
-        yield from (slice(*pair) for pair in pairwise(edges))
+        found.setdefault(row, []).extend(slice(*pair) for pair in pairwise(edges))
+    return found
 
 
 def _between(cells: Floats, texts: list[int], part: slice, upper: int, lower: int, weight: Floats) -> Floats:
     """[t, n, w]: the values of texts between two rows of cells, at rows of these weights."""
-    above = cells[texts, upper, part]
-    values = products(weight, cells[texts, lower, part] - above)
+    above, below = (cells[:, cell, part].take(texts, 0) for cell in (upper, lower))
+    below -= above
+    values = products(weight, below)
     values += above[:, None]
     return values
 
