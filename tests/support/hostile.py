@@ -122,7 +122,7 @@ def exact(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: T
 
 
 def steepness(row: Recipe) -> float:
-    """How much more a method may lose: a share of a softmax has a hundred times its cosine's rounding, of which ten are seen."""
+    """The factor by which a method may lose more: a share of a softmax, whose size is the rounding of a few cosines times 100."""
     return 10.0 if row.reads != "patches" and row.target.startswith("softmax") else 1.0
 
 
