@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
-from fastloc.imaging.axis_sampling import sample
+from fastloc.imaging.axis_sampling import bilinear, sample
 from fastloc.imaging.geometry import FITS, SHORT_SIDE, Geometry, fit
 
 RNG = np.random.default_rng(0)
@@ -89,3 +90,17 @@ def test_an_axis_by_hand():
     assert axis.matrix().tolist() == [[0, 0, 0], [1, 0, 0], [0.5, 0.5, 0], [0, 0.75, 0.25], [0, 0, 1]]
     crop = Geometry((100, 200), (64, 64), "crop", (64, 128), (0, 32)).sampling((4, 4))[1]
     assert crop.inside == slice(50, 150) and crop.extremes[0] == 50 and crop.extremes[-1] == 149
+
+
+def test_the_matrix_of_interpolate():
+    for cells, pixels in ((1, 1), (1, 5), (3, 7), (5, 2), (4, 4)):
+        expected = torch.nn.functional.interpolate(torch.eye(cells, dtype=torch.float64)[None], size=pixels, mode="linear")[0].T.numpy()
+        np.testing.assert_allclose(bilinear(cells, pixels), expected, rtol=0, atol=1e-12)
+
+
+def test_cells_that_are_not_seen_have_no_weight():
+    axis = sample(np.array([-0.5, 0.4, 1.6, 2.5, 9.0]), 5, slice(0, 5), slice(1, 4))
+    assert axis.lower.tolist() == [1, 1, 1, 2, 3]
+    np.testing.assert_allclose(axis.weight, [0, 0, 0.6, 0.5, 0], atol=1e-12)
+    assert axis.upper.tolist() == [2, 2, 2, 3, 4]
+    np.testing.assert_allclose(axis.matrix().sum(0), [0, 2.4, 1.1, 1.5, 0], atol=1e-12)

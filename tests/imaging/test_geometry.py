@@ -7,9 +7,9 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from fastloc.errors import FastlocError
+from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging import heatmaps
-from fastloc.imaging.geometry import FITS, SHORT_SIDE, VARYING, Geometry, fit
+from fastloc.imaging.geometry import FITS, MAX_INPUT, MAX_PATCHES, SHORT_SIDE, VARYING, Geometry, both_sides, fit, size_text
 from fastloc.imaging.preprocess import INTERPOLATIONS, prepare
 from repo import REPO
 
@@ -263,3 +263,103 @@ def test_a_bright_mark_is_found_where_it_is(size, mark, name, order):
     centre = np.array([(warm.sum(1) * np.arange(height)).sum(), (warm.sum(0) * np.arange(width)).sum()]) / warm.sum()
     if min(mark) > 0.2 and max(mark) < 0.8:
         assert (np.abs(centre - (y, x)) < 0.15 * patch + 0.5).all(), (centre, (y, x))
+
+
+# --- the limits, at the limits
+
+
+def test_the_largest_input_is_allowed_and_one_patch_more_is_not():
+    side = 16 << 9
+    assert side * side == MAX_INPUT and (side // 16) ** 2 == MAX_PATCHES
+    assert fit((9, 9), side, 16).input == (side, side)
+    for size in ((side + 16, side), (side, side + 16)):
+        with pytest.raises(FastlocError, match=r"at most 67,108,864 pixels and 262,144 patches, got size 8\d\d\d x 8\d\d\d"):
+            fit((9, 9), size, 16)
+    # fewer pixels, more patches
+    with pytest.raises(FastlocError, match=r"with 262,656 patches of 8 x 8"):
+        fit((9, 9), (513 * 8, 512 * 8), 8)
+    # a classifier's cells are pixels, which only the input bounds
+    assert fit((9, 9), side, 1).grid(1) == (side, side)
+    with pytest.raises(FastlocError, match="at most 67,108,864 pixels"):
+        fit((9, 9), (side + 1, side), 1)
+
+
+@pytest.mark.parametrize("name", ["aspect", "crop"])
+def test_the_longest_picture_is_allowed_and_a_longer_one_is_not(name):
+    for picture in ((1, 32), (32, 1), (3, 96)):
+        assert fit(picture, 32, 16, name).picture == picture
+    for picture in ((1, 33), (33, 1), (3, 97)):
+        with pytest.raises(ImageError, match=rf"too long for fit '{name}' \(at most 32:1\)"):
+            fit(picture, 32, 16, name)
+
+
+def test_points_by_hand():
+    # 64 x 128 of 100 x 200, from column 32 on
+    geometry = fit((100, 200), 64, 16, "crop")
+    assert geometry.scale == (0.64, 0.64)
+    np.testing.assert_allclose(geometry.to_input([(50, 0), (150, 100)]), [(0, 0), (64, 64)], atol=1e-12)
+    np.testing.assert_allclose(geometry.to_picture([[(0, 0)], [(64, 32)]]), [[(50, 0)], [(150, 50)]], atol=1e-12)
+    # two scales, one a side
+    wide = fit((10, 40), (32, 64), 16)
+    assert wide.scale == (3.2, 1.6)
+    np.testing.assert_allclose(wide.to_input((10, 5)), (16, 16), atol=1e-12)
+
+
+def test_the_grid_has_a_count_for_each_side():
+    geometry = fit((9, 9), (32, 96), (16, 8))
+    assert geometry.grid((16, 8)) == (2, 12) and geometry.grid(32) == (1, 3)
+    for patch in ((16, 20), (20, 8), (64, 8)):
+        with pytest.raises(FastlocError, match="does not divide the model's input of 32 x 96 pixels"):
+            geometry.grid(patch)
+
+
+def test_a_letterbox_in_every_direction():
+    for picture, size, resized, corner in [
+        ((200, 100), 64, (64, 32), (0, -16)), ((100, 300), 64, (21, 64), (-21, 0)), ((1000, 1), (64, 32), (64, 1), (0, -15)),
+        ((50, 50), (32, 96), (32, 32), (0, -32)), ((7, 7), 32, (32, 32), (0, 0)),
+    ]:  # fmt: skip
+        geometry = fit(picture, size, 16, "letterbox")
+        assert (geometry.resized, geometry.corner) == (resized, corner), picture
+        rows, columns = geometry.seen(geometry.grid(16))
+        assert rows.stop > rows.start and columns.stop > columns.start
+
+
+def test_what_a_crop_covers_and_a_letterbox_sees_at_the_ends():
+    # the pixel whose centre lies on the input's border is outside at the end and inside at the beginning
+    assert fit((4, 8), 4, 1, "crop").covered() == (slice(0, 4), slice(2, 6))
+    assert fit((8, 4), 4, 1, "crop").covered() == (slice(2, 6), slice(0, 4))
+    # far fewer pixels than patches: one at least
+    assert fit((1, 3), 96, 16, "crop").covered() == (slice(0, 1), slice(1, 2))
+    assert fit((1, 100), 64, 16, "letterbox").seen((4, 4)) == (slice(1, 2), slice(0, 4))
+    assert fit((100, 1), 64, 16, "letterbox").seen((64, 64)) == (slice(0, 64), slice(31, 32))
+
+
+def test_steps_are_what_resampling_multiplies():
+    geometry = fit((30, 50), (32, 48), 16, "stretch")
+    for through in (False, True):
+        made = []
+        for axis, steps in enumerate(geometry.steps((2, 3), through)):
+            assert len(steps) == (2 if through else 1)
+            matrix = steps[-1].matrix() if not through else steps[-1].matrix() @ steps[0].matrix()
+            made.append(matrix)
+            assert matrix.shape == ((30, 50)[axis], (2, 3)[axis])
+        for matrix, expected in zip(made, geometry.resampling((2, 3), through), strict=True):
+            np.testing.assert_allclose(matrix, expected, atol=1e-12)
+
+
+def test_through_the_input_is_two_interpolations():
+    geometry = fit((30, 50), (32, 48), 16, "stretch")
+    rows, columns = geometry.resampling((2, 3), through_input=True)
+    values = RNG.standard_normal((2, 3))
+    tensor = torch.from_numpy(values)[None, None]
+    for size in ((32, 48), (30, 50)):
+        tensor = torch.nn.functional.interpolate(tensor, size=size, mode="bilinear")
+    np.testing.assert_allclose(rows @ values @ columns.T, tensor[0, 0].numpy(), atol=1e-12)
+
+
+def test_sizes_in_words_and_as_pairs():
+    assert [size_text(each) for each in (None, 32, (32, 48))] == ["", "32", "32 x 48"]
+    assert both_sides(32) == (32, 32) and both_sides([32, 48]) == (32, 48)
+    for size, rest in ((65, "instead of 65 use 64 or 80"), ((64, 79), "instead of 79 use 64 or 80"), (15, "instead of 15 use 16")):
+        with pytest.raises(FastlocError, match=rf"{rest}$"):
+            fit((9, 9), size, 16)

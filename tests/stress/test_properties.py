@@ -13,15 +13,13 @@ from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.onnx_file.golden import picture
 from fastloc.recipes import RECIPES
 from fastloc.runtime.localizer import OnnxLocalizer
-from hostile import lost
+from hostile import lost, steepness
 from onnx_files import tiny_model
 from tiny_localizer import NAMES, vectors
 
 CPU = torch.device("cpu")
 # a product of another batch may sum in another order: roundings of float64 and float32, over the largest value
 SAME = {"float64": 1e-11, "float32": 6e-6}
-# a share of a softmax has the cosine's rounding a hundred times, the logit scale
-SHARES = 10
 DRAWS = 4
 
 
@@ -47,8 +45,7 @@ def test_neighbours_order_and_repetition(method: str, dtype: str) -> None:
         for i in range(batch):
             alone, _ = run(pixels[i : i + 1], texts, empty)
             for other in (together[i : i + 1], shuffled[order.index(i)][None]):
-                limit = SAME[dtype] * (SHARES if RECIPES[method].target.startswith("softmax") else 1)
-                assert lost(other, alone, 1e-30) < limit, f"picture {i}: {what}"
+                assert lost(other, alone, 1e-30) < SAME[dtype] * steepness(RECIPES[method]), f"picture {i}: {what}"
 
 
 @pytest.mark.parametrize("seed", range(6))

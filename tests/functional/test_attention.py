@@ -1,0 +1,188 @@
+"""The pieces of attention by themselves: slices of any size, temperatures of every kind, and what lies in front of the patches."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import towers
+from fastloc.errors import RecipeError
+from fastloc.functional import attention
+from fastloc.functional.attention import Projections
+from fastloc.recipes import recipe
+
+EXACT = 1e-12
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=GENERATOR, dtype=torch.float64)
+
+
+def stated(q: Tensor, k: Tensor, v: Tensor, temperature: Any, bias: Tensor | None) -> Tensor:
+    """softmax(temperature q k^T + bias) v, head by head: [B, M, H*d]."""
+    logits = torch.einsum("bmhd,bnhd->bhmn", q * temperature, k)
+    maps = torch.softmax(logits if bias is None else logits + bias, -1)
+    return torch.einsum("bhmn,bnhd->bmhd", maps, v).flatten(2)
+
+
+TEMPERATURES: dict[str, Any] = {
+    "a number": 0.7, "one a picture": drawn(2, 1, 1, 1).abs(), "one a head": drawn(1, 1, 3, 1).abs(), "one each": drawn(2, 1, 3, 1).abs(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("most", [1, 40, 100, 1 << 22])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("name", TEMPERATURES)
+def test_both_forms_of_attention(name: str, biased: bool, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "SLICE", most)
+    q, k, v = drawn(2, 5, 3, 4), drawn(2, 7, 3, 4), drawn(2, 7, 3, 6)
+    bias = drawn(5, 7) if biased else None
+    expected = stated(q, k, v, TEMPERATURES[name], bias)
+    for form in (attention.attend, attention.attend_in_slices):
+        found = form(q, k, v, TEMPERATURES[name], bias)
+        assert found.shape == (2, 5, 18) and towers.error(found, expected) < EXACT
+
+
+def test_slices_have_no_more_logits_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    softmax = torch.softmax
+
+    def counted(logits: Tensor, axis: int) -> Tensor:
+        sizes.append(logits.numel())
+        return softmax(logits, axis)
+
+    monkeypatch.setattr(torch, "softmax", counted)
+    q, k = drawn(2, 5, 3, 4), drawn(2, 7, 3, 4)
+    for most, expected in ((2 * 7 * 3 * 2, [84, 84, 42]), (2 * 7 * 3 * 5, [210]), (2 * 7 * 3 * 5 - 1, [168, 42]), (1, [42] * 5)):
+        sizes.clear()
+        monkeypatch.setattr(attention, "SLICE", most)
+        attention.attend_in_slices(q, k, k, 1.0)
+        assert sizes == expected, most
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_an_empty_batch(batch: int) -> None:
+    q = drawn(batch, 5, 3, 4)
+    assert attention.attend_in_slices(q, q, q, 1.0).shape == attention.attend(q, q, q, 1.0).shape == (batch, 5, 12)
+
+
+def projections(prefix: int = 1, letters: str = "qkv", foreign: bool = False) -> Projections:
+    return Projections(drawn(2, 12 + prefix, len(letters), 3, 4), letters, prefix, drawn(2, 12 + prefix, 3, 4) if foreign else None)
+
+
+def test_projections_by_letter() -> None:
+    made = projections()
+    for i, letter in enumerate("qkv"):
+        assert torch.equal(made[letter], made.packed[:, :, i]) and torch.equal(made.by_head[:, i], made[letter].transpose(1, 2))
+    assert torch.equal(made.values, made["v"])
+    other = projections(foreign=True)
+    assert other.foreign_values is not None and torch.equal(other.values, other.foreign_values)
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 3])
+@pytest.mark.parametrize("most", [None, 1, 200, 1 << 22])
+@pytest.mark.parametrize(
+    "changes",
+    [{"terms": ("kk",), "bias_std": 2.0}, {"terms": ("qk", "vv"), "bias_std": 1.0}, {"terms": ("qq", "identity"), "combine": "sum"},
+     {"terms": ("vv", "qk", "identity")}, {"terms": ("kk", "qq", "vv"), "combine": "sum"}, {"terms": ("qk",), "unit": True}],
+    ids=str,
+)  # fmt: skip
+def test_the_local_path_s_attention(changes: dict[str, Any], most: int | None, prefix: int) -> None:
+    row, grid, qkv = recipe("itsm", blocks=1, **changes), (3, 4), projections(prefix, foreign=True)
+    temperature = 0.6
+    expected = torch.zeros(2, 12, 12, dtype=torch.float64)
+    for term in row.terms:
+        if term == "identity":
+            expected += qkv.values[:, prefix:].flatten(2)
+            continue
+        q, k = (qkv[letter] / (qkv[letter].norm(dim=-1, keepdim=True) if row.unit else 1.0) for letter in term)
+        bias = None
+        if row.bias_std is not None:
+            at = torch.tensor([(i // 4, i % 4) for i in range(12)], dtype=torch.float64)
+            near = torch.exp(-torch.cdist(at, at) ** 2 / (2 * row.bias_std**2))
+            bias = torch.cat([torch.zeros(12, prefix, dtype=torch.float64), near], 1)
+        expected += stated(q[:, prefix:], k, qkv.values, temperature, bias)
+    if row.combine == "mean":
+        expected /= len(row.terms)
+    for how in (attention.attend, attention.attend_in_slices):
+        form = attention.local_form(how, most)
+        assert towers.error(form(qkv, [temperature], row, grid), expected) < EXACT
+        out = torch.full_like(expected, torch.nan)
+        assert form(qkv, [temperature], row, grid, out) is out and towers.error(out, expected) < EXACT
+
+
+def test_letters_in_any_order_and_terms_twice() -> None:
+    row, qkv = recipe("itsm", blocks=1, terms=("vv", "qq", "vv")), projections()
+    shuffled = replace(qkv, packed=qkv.packed[:, :, [2, 0, 1]], letters="vqk")
+    found = [attention.FORMS["sdpa"](each, [0.5], row, (3, 4)) for each in (qkv, shuffled)]
+    expected = (2 * stated(qkv["v"][:, 1:], qkv["v"], qkv["v"], 0.5, None) + stated(qkv["q"][:, 1:], qkv["q"], qkv["v"], 0.5, None)) / 3
+    for each in found:
+        assert towers.error(each, expected) < EXACT
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_unit_vectors(dtype: torch.dtype) -> None:
+    x = drawn(3, 4, 8).to(dtype)
+    x[1, 2] = 0
+    found = attention.unit(x)
+    lengths = found.double().norm(dim=-1)
+    assert found.dtype == dtype and not found[1, 2].any()
+    lengths[1, 2] = 1
+    assert (lengths - 1).abs().max() < {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+
+
+def test_temperatures_of_every_kind() -> None:
+    lengths = torch.tensor([[1.0, 3.0], [2.0, 6.0]])
+
+    def made(**changes: Any) -> list[Any]:
+        return attention.inverse_temperatures(recipe("gem", **changes), None, lengths, 16, 0)
+
+    assert made(inv_temp=None, iterations=0) == [0.25] and made(inv_temp=5, iterations=2) == [5.0] * 3
+    assert made(inv_temp="matched", rho=0.5) == []
+    adaptive = made(iterations=1)
+    # the mean length times 16^-0.5
+    assert len(adaptive) == 2 and all(each.tolist() == [[[0.5]], [[1.0]]] for each in adaptive)
+    table = torch.arange(2 * 3, dtype=torch.float64).reshape(2, 3, 1, 1, 1)
+    row = recipe("gem", blocks=2, inv_temp=((((1.0, 2.0, 3.0),),),), iterations=2)
+    assert [float(each) for each in attention.inverse_temperatures(row, table, None, 16, 1)] == [3.0, 4.0, 5.0]
+
+
+def test_tables_of_temperatures() -> None:
+    like = torch.zeros((), dtype=torch.float16)
+    assert attention.temperature_table(recipe("gem"), 4, like) is None
+    full = torch.arange(2 * 4 * 3 * 2, dtype=torch.float64).add(1).reshape(2, 4, 3, 2)
+    row = recipe("gem", blocks=2, inv_temp=full.tolist())
+    found = attention.temperature_table(row, 4, like)
+    assert found is not None and found.dtype == torch.float32 and found.shape == (2, 2, 1, 3, 4)
+    assert torch.equal(found[:, :, 0].double(), full.permute(0, 3, 2, 1))
+    one = attention.temperature_table(recipe("gem", blocks=2, inv_temp=((((7.0,),),),)), 4, like.double())
+    assert one is not None and one.dtype == torch.float64 and one.shape == (2, 2, 1, 3, 4) and (one == 7).all()
+    with pytest.raises(RecipeError, match="inv_temp table must be for the model's 5 heads, got 4"):
+        attention.temperature_table(row, 5, like)
+
+
+def test_stacked_temperatures_go_with_their_streams() -> None:
+    """A table's streams are in the recipe's order, and the call's in that of the projections."""
+    table = torch.tensor([[2.0], [3.0], [5.0]], dtype=torch.float64)[None].expand(1, 3, 3)
+    row, qkv = recipe("itsm", blocks=1, terms=("vv", "kk", "qq"), combine="sum"), projections()
+    found = attention.FORMS["sdpa"](qkv, [table], row, (3, 4))
+    expected = sum(stated(qkv[each][:, 1:], qkv[each], qkv["v"], number, None) for each, number in (("v", 2.0), ("k", 3.0), ("q", 5.0)))
+    assert isinstance(expected, Tensor) and towers.error(found, expected) < EXACT
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 3])
+def test_iterations(iterations: int) -> None:
+    x = drawn(2, 7, 3, 4)
+    p = x / x.norm(dim=-1, keepdim=True)
+    for i in range(iterations):
+        p = stated(p, p, p, 2.0 + i, None).reshape(p.shape)
+        p = p / p.norm(dim=-1, keepdim=True)
+    temperatures: list[Any] = [2.0 + i for i in range(iterations + 1)]
+    queries, keys = attention.iterate(x, x, temperatures, iterations, attention.attend)
+    assert queries is keys and towers.error(queries, p) < EXACT
+    other = drawn(2, 7, 3, 4)
+    queries, keys = attention.iterate(x, other, temperatures, 0, attention.attend)
+    assert towers.error(keys, other / other.norm(dim=-1, keepdim=True)) < EXACT and queries is not keys
