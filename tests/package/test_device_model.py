@@ -46,7 +46,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inside(result: fastloc.Result, row: dict[str, object]) -> int:
-    """How many peaks lie on their thing's mask."""
+    """The number of peaks that lie on their thing's mask."""
     mask = np.asarray(Image.open(row["mask"]))  # type: ignore[call-overload]  # a path
     return sum(bool(mask[int(point.y), int(point.x)] == i + 1) for i, point in enumerate(result.points()))
 
