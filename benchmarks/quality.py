@@ -4,6 +4,8 @@
     python benchmarks/quality.py --json     # {method: {"pointing": .., "miou": .., "auc": .., "msc": ..}}
     python benchmarks/quality.py --record   # also writes fastloc/embedded/quality.json, which the README's table is made from;
                                             # with --methods, their rows in it
+    python benchmarks/quality.py --model embedded-device --record   # the other one's, in its own folder
+    python benchmarks/quality.py --model FOLDER                     # a folder with a model of these scenes
 
 Protocol: the embedded model, 240 held-out scenes, one question for every thing in a scene. All the names of the set are
 given as texts, as with a data set's label list, where a method lets texts compete; only the maps of the things that are there are judged.
@@ -15,10 +17,12 @@ given as texts, as with a data set's label list, where a method lets texts compe
               opposite. ECLIP's authors name this measure, and their normalisation is not published
 
 A method is measured with its official parameters, and once more, "(recommended)", where the model's configuration carries
-parameters that suit it better. "chance" is the mean share of the picture that a thing covers.
+parameters that suit it better; a method that its tower does not have is left out. "chance" is the mean share of the picture that a
+thing covers.
 """
 
 import argparse
+import contextlib
 import json
 import platform
 import sys
@@ -33,8 +37,10 @@ from rich.progress import track
 from rich.table import Table
 
 import fastloc
-from fastloc.embedded import QUALITY
+from fastloc.auto import EMBEDDED
+from fastloc.embedded import FOLDERS, QUALITY
 from fastloc.engine.localizer import Localizer
+from fastloc.errors import ModelError, RecipeError
 from fastloc.imaging import heatmaps
 from fastloc.recipes import RECIPES
 from fastloc.utils.atomic_write import write_text
@@ -97,19 +103,22 @@ def auc(inside: np.ndarray, outside: np.ndarray) -> float:
 
 
 def variants(localizer: Localizer, methods: list[str]) -> Iterator[tuple[str, Localizer]]:
-    """Every method with its official parameters, then with the model's recommended ones where they differ."""
+    """Every method with its official parameters, then with the model's recommended ones where they differ; none that the tower lacks."""
     for method in methods:
-        official = localizer.with_method(method, recommended=False)
-        yield method, official
-        recommended = localizer.with_method(method)
-        if recommended.recipe != official.recipe:
-            yield f"{method} (recommended)", recommended
+        found = {}
+        for suffix, recommended in (("", False), (" (recommended)", True)):
+            with contextlib.suppress(ModelError, RecipeError):
+                found[suffix] = localizer.with_method(method, recommended=recommended)
+        for suffix, made in found.items():
+            if not suffix or "" not in found or made.recipe != found[""].recipe:
+                yield method + suffix, made
 
 
-def run(methods: list[str], limit: int | None, quiet: bool) -> dict[str, Scores]:
+def run(methods: list[str], limit: int | None, quiet: bool, model: str = EMBEDDED) -> dict[str, Scores]:
     scenes = quality_set()[:limit]
     names = sorted({thing for scene in quality_set() for thing in scene.things})
-    localizer = Localizer(batch=16)
+    # a method that every tower has
+    localizer = Localizer(model, method="itsm", batch=16)
     found = {}
     with warnings.catch_warnings():
         warnings.simplefilter("error", fastloc.FastlocWarning)
@@ -123,15 +132,16 @@ def chance() -> float:
     return round(float(np.mean([mask.mean() for scene in quality_set() for mask in scene.masks])), 4)
 
 
-def complete(found: dict[str, Scores], parser: argparse.ArgumentParser) -> dict[str, Scores]:
-    """The rows together with the record's rows of all other methods, in the order of the methods."""
-    before = json.loads(QUALITY.read_text(encoding="utf-8")) if QUALITY.exists() else {}
+def complete(found: dict[str, Scores], parser: argparse.ArgumentParser, model: str, path: Path) -> dict[str, Scores]:
+    """The rows together with the record's rows of all other methods that the model has, in the order of the methods."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     head = {key: value for key, value in record({}).items() if key != "methods"}
     same = all(before.get(key) == value for key, value in head.items())
     again = {name.removesuffix(" (recommended)") for name in found}
     kept = {name: scores for name, scores in before.get("methods", {}).items() if same and name.removesuffix(" (recommended)") not in again}
     rows = {**kept, **found}
-    lacking = [name for name in RECIPES if name not in rows]
+    there = [name for name, _ in variants(Localizer(model, method="itsm"), list(RECIPES))]
+    lacking = [name for name in there if name not in rows]
     if lacking:
         parser.error(f"a record must be of all methods, got no scores of {', '.join(lacking)}; measure them too")
     places = {name: place for place, name in enumerate(RECIPES)}
@@ -148,8 +158,8 @@ def record(found: dict[str, Scores]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def table(found: dict[str, Scores]) -> Table:
-    drawn = Table("method", "pointing", "mIoU", "AUC", "mSC", title=f"embedded model, chance {chance():.3f}")
+def table(found: dict[str, Scores], model: str) -> Table:
+    drawn = Table("method", "pointing", "mIoU", "AUC", "mSC", title=f"{model}, chance {chance():.3f}")
     for name, scores in found.items():
         drawn.add_row(name, *(f"{scores[key]:.3f}" for key in MEASURES))
     return drawn
@@ -157,6 +167,7 @@ def table(found: dict[str, Scores]) -> Table:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=EMBEDDED, help="a name or folder (default: embedded)")
     parser.add_argument("--methods", nargs="+", default=list(RECIPES), choices=list(RECIPES), metavar="METHOD")
     parser.add_argument("--limit", type=int, help="measure only the first scenes")
     parser.add_argument("--json", action="store_true", help="print JSON alone to standard output")
@@ -164,13 +175,16 @@ def main() -> int:
     args = parser.parse_args()
     if args.record and args.limit:
         parser.error("a record must be of all scenes; leave --limit out")
-    found = run(args.methods, args.limit, quiet=not sys.stderr.isatty())
+    if args.record and args.model not in FOLDERS:
+        parser.error(f"a record must be of {' or '.join(FOLDERS)}, got {args.model}; leave --record out")
+    found = run(args.methods, args.limit, quiet=not sys.stderr.isatty(), model=args.model)
     if args.record:
-        write_text(QUALITY, json.dumps(record(complete(found, parser)), indent=2) + "\n")
+        path = FOLDERS[args.model] / QUALITY.name
+        write_text(path, json.dumps(record(complete(found, parser, args.model, path)), indent=2) + "\n")
     if args.json:
         print(json.dumps(found, indent=2))
     else:
-        Console().print(table(found))
+        Console().print(table(found, args.model))
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastloc.embedded import SAMPLES
+from fastloc.embedded import FOLDERS, SAMPLES
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, TextError
 from fastloc.export.options import Options
@@ -151,8 +151,8 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def _samples(localizer: Localizer, folder: Path) -> dict[str, Any]:
-    """The sample scenes, which only the embedded model knows."""
-    if localizer.source.name != "embedded":
+    """The sample scenes, which only the embedded models know."""
+    if localizer.source.name not in FOLDERS:
         return {"note": "", "samples": []}
     files.make_folder(folder / "samples")
     listed = []

@@ -41,8 +41,9 @@ def load(
     """Load a model and return the localizer that runs it.
 
     Args:
-        model: a name ("ViT-B-16", "hf:owner/name"), a folder, or "embedded": a `fastloc.Localizer`; an .onnx file that `fastloc export`
-            wrote: a `fastloc.OnnxLocalizer`; "torchvision:NAME", "timm:NAME", or a module from pixels to logits: a `fastloc.CnnLocalizer`.
+        model: a name ("ViT-B-16", "hf:owner/name"), a folder, "embedded" or "embedded-device": a `fastloc.Localizer`; an .onnx file that
+            `fastloc export` wrote: a `fastloc.OnnxLocalizer`; "torchvision:NAME", "timm:NAME", or a module from pixels to logits: a
+            `fastloc.CnnLocalizer`.
         pretrained: the weights' tag or file, for models that come without weights.
         options: keyword arguments of that class, such as method="clip_surgery", size=448 or providers="cuda".
 

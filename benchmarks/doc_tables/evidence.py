@@ -36,7 +36,8 @@ def kinds() -> dict[str, dict[str, Any]]:
         },
         "hierarchical": {
             "kind": "a grid that shrinks from stage to stage (MobileCLIP-S, ConvNeXt, Swin)", "best": "grad_cam", "rows": [],
-            "why": "no questions were asked of one here; Grad-CAM's authors report it for convolutional networks (arXiv 1610.02391)",
+            "why": "the one that was asked here learned its maps from another model, which says nothing of methods; Grad-CAM's authors "
+            "report it for convolutional networks (arXiv 1610.02391)",
         },
     }  # fmt: skip
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from doc_tables import badges, bench, edge, gpu_state, headline, pythons, readouts_cost, runtimes, soak, video
+from doc_tables import badges, bench, device, edge, gpu_state, headline, pythons, readouts_cost, runtimes, soak, video
 from doc_tables.markdown_table import TableError, markdown
 from doc_tables.page import BLOCK
 from fastloc import embedded
 from fastloc.cli.app import COMMANDS
-from fastloc.embedded import CONFIG, QUALITY
+from fastloc.embedded import CONFIG, DEVICE, QUALITY
 from fastloc.functional.readout import SURGERY_SCALE
 from fastloc.recipes import RECIPES, Recipe, recipe
 
@@ -230,6 +230,8 @@ TABLES = {
     "gpu-measured": Source(gpu_state.measured),
     "tested": Source(gpu_state.tested),
     "quality": Source(quality_table, QUALITY, "python benchmarks/quality.py --record"),
+    "quality-device": Source(device.quality_table, DEVICE / QUALITY.name, device.QUALITY_COMMAND),
+    "training-device": Source(device.training_table, "device_training.json", device.TRAINING_COMMAND),
     "presence": Source(presence_table, "presence.json", "python benchmarks/quality_parts/presence.py --record --calibrate"),
     "precision": Source(precision_table, "precision.json", "python benchmarks/quality_parts/precision.py --record"),
     "parity": Source(

@@ -33,7 +33,7 @@ RECORDS = {FOLDER: HERE / "records" / "embedded_training.json", DEVICE: HERE / "
 _OF_DEVICE = "visual.trunk.final_conv.se.fc1.weight"
 # until `tune.py` chooses: the tower for devices has two blocks with attention
 RECOMMENDED: dict[str, Any] = {
-    "size": 96, "fit": "aspect", "recipes": {name: {"blocks": TOWER["depths"][-1]} for name in ("gem", "gem_matched", "clip_surgery")},
+    "size": 112, "fit": "aspect", "recipes": {name: {"blocks": TOWER["depths"][-1]} for name in ("gem", "gem_matched", "clip_surgery")},
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ EXPORTED = ("export", "fastloc/runtime", "fastloc/onnx_file")
 BENCH = (*ENGINE, *EXPORTED, "fastloc/bench")
 # without quality.json, which is one of the records
 MODEL = tuple(f"fastloc/embedded/{name}" for name in ("__init__.py", "model.safetensors", "open_clip_config.json", "eclip.safetensors"))
+DEVICE = tuple(f"fastloc/embedded/device/{name}" for name in ("model.safetensors", "open_clip_config.json"))
 ANSWERS = (*ENGINE, *MODEL, "fastloc/imaging", "fastloc/scale")
 RECORDS, RESULTS = "benchmarks/records/", "benchmarks/results"
 _FAMILIES = "PE-Core-B-16,EVA02-B-16,ViT-B-16-SigLIP2,MobileCLIP2-B,vit_medium_patch16_gap_256,coca_ViT-B-32,ViT-B-16"
@@ -44,6 +45,7 @@ def _runtimes(part: str, *, timed: bool) -> Step:
 STEPS = (
     # answers, which do not depend on what else the machine does
     _script("quality", "quality.py --record", "fastloc/embedded/quality.json", ANSWERS),
+    _script("quality-device", "quality.py --model embedded-device --record", "fastloc/embedded/device/quality.json", (*ANSWERS, *DEVICE)),
     _script("precision", "quality_parts/precision.py --record", RECORDS + "precision.json", ANSWERS),
     _script("presence", "quality_parts/presence.py --record", RECORDS + "presence.json", ANSWERS),
     _script("refinements", "quality_parts/refinements.py --record", RECORDS + "refinements.json", ANSWERS),
@@ -114,6 +116,7 @@ STEPS = (
 # records that no step writes: each is of a model that is made with it, or of another machine
 ELSEWHERE = {
     "eclip_training.json": "written with the embedded model's vectors", "embedded_training.json": "written with the embedded model",
-    "embedded_tuning.json": "written when its parameters are chosen",
+    "device_training.json": "written with the model for devices",
+    "embedded_tuning.json": "written when its parameters are chosen", "device_tuning.json": "written when its parameters are chosen",
     "pythons.json": "written by `make matrix RECORD=1`, where there are Pythons", "steps.json": "written by `records.py` itself",
 }  # fmt: skip

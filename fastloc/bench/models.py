@@ -139,6 +139,8 @@ def _model(name: str) -> Model:
             raise ModelError(f"model {name!r}: embedded must come without a tag, got {':' + pretrained!r}; its weights are its own")
         content = json.loads(embedded.CONFIG.read_text(encoding="utf-8"))
         return Model(EMBEDDED, content["model_cfg"], content["preprocess_cfg"], "", content["fastloc"].get("recommended", {}))
+    if architecture in embedded.FOLDERS:
+        raise ModelError(f"model {architecture!r} is not supported: the benchmark runs plain transformers and ResNets; give {EMBEDDED}")
     config = _config(architecture)
     reason = refusal(config)
     if reason:

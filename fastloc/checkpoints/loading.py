@@ -89,7 +89,7 @@ def load(model: str = "embedded", pretrained: str | None = None, mean: tuple[flo
     """Load a model.
 
     Args:
-        model: "embedded"; an open_clip architecture ("ViT-B-16"); "local-dir:PATH" or a path to a directory with an
+        model: "embedded" or "embedded-device"; an open_clip architecture ("ViT-B-16"); "local-dir:PATH" or a path to a directory with an
             open_clip_config.json and its weights, or with the files of transformers for a CLIP, MetaCLIP 2, SigLIP, SigLIP 2 or TIPSv2
             (config.json, weights, processor and tokenizer); "hf:OWNER/NAME" or "hf-hub:OWNER/NAME", optionally with "@REVISION", a
             repository on the Hugging Face hub in either layout, open_clip's first; a path to an open_clip model

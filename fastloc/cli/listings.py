@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from fastloc.cli.arguments import add_execution, add_list, add_method, add_source
+from fastloc.embedded import FOLDERS
 from fastloc.imaging.geometry import both_sides
 from fastloc.utils import console
 from fastloc.utils.argument_types import count
@@ -116,7 +117,7 @@ def plan(args: argparse.Namespace) -> int:
 
 
 def _weights(row: dict[str, Any]) -> str:
-    if row["name"] == "embedded":
+    if row["name"] in FOLDERS:
         return "comes with fastloc; knows emoji scenes, not photographs"
     if not row["pretrained"]:
         return "no published weights: give a file"

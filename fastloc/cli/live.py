@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastloc.cli.arguments import add_execution, add_exported, add_like, add_method, add_self_check, add_source, examples_of
 from fastloc.cli.localizers import PHOTOGRAPHS, engine
+from fastloc.embedded import FOLDERS
 from fastloc.errors import FastlocError
 from fastloc.utils import console
 from fastloc.utils.argument_types import count, prompt
@@ -167,10 +168,10 @@ def _made(args: argparse.Namespace, methods: "Methods", limits: "Limits", guard:
 
     examples = examples_of(args.like)
     methods.examples |= {str(each): each for each in examples}
-    texts = [*(args.texts or ()), *map(str, examples)] or list(EMOJI if args.model == "embedded" else _known(methods) or USUAL)
+    texts = [*(args.texts or ()), *map(str, examples)] or list(EMOJI if args.model in FOLDERS else _known(methods) or USUAL)
     settings = changed(Settings((), (methods.first,)), {"texts": texts}, limits, methods.names)
     side = min(max(round(SPARE * max(methods.warm_up(settings.texts))), SIDES[0]), SIDES[1])
-    note = f"The embedded model knows emoji scenes only; for photographs start with {PHOTOGRAPHS}." if args.model == "embedded" else ""
+    note = f"The embedded model knows emoji scenes only; for photographs start with {PHOTOGRAPHS}." if args.model in FOLDERS else ""
     return Live(methods, settings, limits, guard, hub, side, note)
 
 

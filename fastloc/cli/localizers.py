@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from fastloc.auto import CLASSIFIER, EMBEDDED, EXPORTED, METHOD, kind_of, load
+from fastloc.embedded import FOLDERS
 from fastloc.errors import FastlocError
 from fastloc.utils.terminal import say
 
@@ -43,8 +44,8 @@ def model_name(localizer: "Localizer | OnnxLocalizer | CnnLocalizer") -> str:
 
 
 def note_embedded(args: argparse.Namespace, localizer: "Localizer | OnnxLocalizer | CnnLocalizer") -> None:
-    """Print to standard error that the embedded model, or a file made of it, is no use for photographs."""
-    if EMBEDDED in (args.model, model_name(localizer)):
+    """Print to standard error that an embedded model, or a file made of one, is no use for photographs."""
+    if {args.model, model_name(localizer)} & FOLDERS.keys():
         say(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", error=True)
 
 

@@ -87,7 +87,7 @@ class Measured:
 
 def shipped_file(model: str, kind: type[Measured]) -> Path | None:
     """The measurement file shipped with a model: with fastloc, or in the model's own folder. None where there is none."""
-    folder = embedded.FOLDER if model == "embedded" else Path(model.removeprefix("local-dir:"))
+    folder = embedded.FOLDERS.get(model) or Path(model.removeprefix("local-dir:"))
     path = folder / f"{kind.NAME}.json"
     return path if os.path.isfile(path) else None
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from fastloc import embedded
+
 __all__ = ["Described"]
 
 LOCAL = "local-dir:"
@@ -53,4 +55,4 @@ def _absolute(value: Any) -> Any:
     prefix = LOCAL if value.startswith(LOCAL) else ""
     path, at, pin = value.removeprefix(prefix).partition("@sha256:")
     there = os.path.isdir(path) or (os.path.splitext(path)[1] and os.path.isfile(path))
-    return prefix + os.path.abspath(path) + at + pin if there and value != "embedded" else value
+    return prefix + os.path.abspath(path) + at + pin if there and value not in embedded.FOLDERS else value

@@ -12,6 +12,7 @@ from fastloc.checkpoints.families.catalogue import FAMILIES, family, image_param
 from fastloc.checkpoints.families.licences import LICENCES, licence
 from fastloc.checkpoints.sources import listing
 from fastloc.checkpoints.vit_weights import Weights
+from fastloc.embedded import FOLDERS
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -37,9 +38,9 @@ def test_families_stand_together_and_refused_models_last(
 
 
 def test_the_files_list_what_the_package_lists(rows: dict[str, dict[str, object]]) -> None:
-    assert set(rows) == {"embedded", *open_clip.list_models()}
+    assert set(rows) == {*FOLDERS, *open_clip.list_models()}
     for name, row in rows.items():
-        assert name == "embedded" or row["pretrained"] == open_clip.list_pretrained_tags_by_model(name)
+        assert name in FOLDERS or row["pretrained"] == open_clip.list_pretrained_tags_by_model(name)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from fastloc.bench.cli import parser as bench_parser
 from fastloc.bench.quality import embedded_quality
 from fastloc.cli.app import build_parser, words
 from fastloc.eclip.cli import parser as eclip_parser
-from fastloc.embedded import QUALITY
+from fastloc.embedded import FOLDERS, QUALITY
 from fastloc.engine.classifier_localizer import METHODS as CLASSIFIERS
 from fastloc.recipes import RECIPES
 from fastloc.text.templates import sentences
@@ -154,6 +154,9 @@ def test_a_command_names_a_model_that_there_is(line: str) -> None:
         return
     known = {row["name"]: row for row in models()}
     assert args.model in known and known[args.model]["refused"] is None, args.model
+    if args.model in FOLDERS:
+        assert args.pretrained is None, f"{args.model} comes with its weights"
+        return
     assert args.pretrained in known[args.model]["pretrained"] or Path(args.pretrained).suffix in (".safetensors", ".pt"), args.pretrained
 
 

@@ -31,6 +31,7 @@ CRASHES = {
     "graph-check/a-shape-of-many-axes.json": "got float32 ['texts', 'texts',",
     "http-heads/a-query-that-is-not-utf-8.bin": "",
     "model-config/a-list-as-a-timm-name.json": "vision_cfg (timm_model_name must be str | null, got array)",
+    "model-config/a-projection-that-is-a-list.json": "vision_cfg (timm_proj must be str | null, got array)",
     "parquet/a-column-with-control-characters.bin": "must have a column 'image, bytes, jpg,",
     "tar/a-name-of-a-terabyte.bin": "must be an uncompressed tar file",
     "tokenizer/a-piece-that-is-no-special-token.json": "pieces around a text must be among special_tokens, got '<start>'",

@@ -11,7 +11,7 @@ __all__ = ["FAMILIES", "family", "image_parameters", "text_tower"]
 
 # the first pattern that a name holds; `FAMILIES` has the order of the list
 _PATTERNS = (
-    (r"^embedded$", "embedded"), (r"^nllb", "NLLB"), (r"SigLIP2", "SigLIP 2"), (r"SigLIP", "SigLIP"), (r"^PE-", "PE-Core"),
+    (r"^embedded", "embedded"), (r"^nllb", "NLLB"), (r"SigLIP2", "SigLIP 2"), (r"SigLIP", "SigLIP"), (r"^PE-", "PE-Core"),
     (r"^EVA", "EVA"), (r"^MobileCLIP", "MobileCLIP"), (r"^ViTamin", "ViTamin"), (r"^coca_", "CoCa"), (r"CLIPA", "CLIPA"),
     (r"-worldwide", "MetaCLIP 2"), (r"^TIPS|tips", "TIPS"),
     (r"roberta|^mt5", "CLIP with other text towers"), (r"^RN\d", "CLIP ResNet"), (r"^convnext_", "ConvNeXt"), (r"^swin_", "Swin"),

@@ -65,8 +65,8 @@ def refusal(config: dict[str, Any]) -> str | None:
 
 def describe(model: str, pretrained: str | None) -> Description:
     path = Path(model.removeprefix("local-dir:"))
-    if model == "embedded" and pretrained in (None, RANDOM):
-        return _directory("embedded", embedded.FOLDER)
+    if model in embedded.FOLDERS and pretrained in (None, RANDOM):
+        return _directory(model, embedded.FOLDERS[model])
     if model.startswith(PREFIXES):
         return _repository(model, pretrained)
     if model.startswith("local-dir:") or os.path.isdir(path):
@@ -169,7 +169,7 @@ def _named(model: str, pretrained: str | None) -> Description:
     if config is None and model.startswith(("torchvision:", "timm:")):
         raise ModelError(f"model must have texts here, got {model!r}, a classifier; `fastloc locate` and fastloc.CnnLocalizer run it")
     if config is None:
-        raise ModelError(unknown("model", model, ["embedded", *_supported()]))
+        raise ModelError(unknown("model", model, [*embedded.FOLDERS, *_supported()]))
     reason = refusal(config)
     if reason:
         raise ModelError(f"model {model!r} is not supported: {reason}")

@@ -12,21 +12,21 @@ from fastloc.checkpoints.families.licences import licence
 from fastloc.checkpoints.hierarchical import weights as hierarchical_weights
 from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.open_clip_files import model_config
-from fastloc.checkpoints.sources.description import refusal, spec_of
+from fastloc.checkpoints.sources.description import CONFIG, refusal, spec_of
 from fastloc.checkpoints.vit_spec import ModelSpec
 
 __all__ = ["models"]
 
 
 def models() -> list[dict[str, Any]]:
-    """List every model, the embedded one first, then by family, refused ones last.
+    """List every model, the embedded ones first, then by family, refused ones last.
 
     Each row: {"name", "family", "pretrained": tags, "licences": of the tags whose licence is known, "input": (height, width), "parameters":
     of the image tower (None for a ResNet), "embed", "text": see `fastloc.checkpoints.families.catalogue.text_tower`, "refused": the
     reason, or None}. The rows are read from open_clip's files without importing it.
     """
-    own = json.loads(embedded.CONFIG.read_text(encoding="utf-8"))["model_cfg"]
-    rows = [_listed("embedded", own, {})]
+    own = {name: json.loads((folder / CONFIG).read_text(encoding="utf-8")) for name, folder in embedded.FOLDERS.items()}
+    rows = [_listed(name, content["model_cfg"], {}) for name, content in own.items()]
     for name in open_clip_files.model_names():
         config = model_config(name)
         assert config is not None

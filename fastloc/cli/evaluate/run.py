@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastloc.auto import CLIP, EMBEDDED, kind_of
+from fastloc.auto import CLIP, kind_of
 from fastloc.cli.arguments import add_execution, add_exported, add_inputs, add_measured, add_projections, add_source
 from fastloc.cli.evaluate.figures import as_json, show
 from fastloc.cli.localizers import PHOTOGRAPHS
+from fastloc.embedded import FOLDERS
 from fastloc.errors import FastlocError
 from fastloc.utils.argument_types import count, setting
 from fastloc.utils.terminal import say
@@ -109,5 +110,5 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _note_embedded(args: argparse.Namespace, found: "list[Evaluated]") -> None:
-    if EMBEDDED in (args.model, *(each.settings.model for each in found)):
+    if {args.model, *(each.settings.model for each in found)} & FOLDERS.keys():
         say(f"fastloc: note: the embedded model knows emoji scenes only; for photographs add {PHOTOGRAPHS}", error=True)
