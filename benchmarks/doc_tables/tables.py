@@ -242,7 +242,7 @@ TABLES = {
     "runtimes-times": Source(runtimes.times_table, "runtimes.json", runtimes.COMMAND),
     "edge": Source(edge.edge_table, "edge.json", edge.COMMAND, owed=True),
     "pythons": Source(pythons.pythons_table, "pythons.json", pythons.COMMAND, owed=True),
-    "soak": Source(soak.soak_table, "soak.json", soak.COMMAND, owed=True),
+    "hour": Source(soak.soak_table, "soak.json", soak.COMMAND, owed=True),
     "readouts-cost": Source(readouts_cost.cost_table, "readouts_cost.json", readouts_cost.COMMAND, owed=True),
     "training": Source(
         training_table, "embedded_training.json",

@@ -30,6 +30,9 @@ BAD_COMMANDS = [
 
 @pytest.mark.parametrize(("command", "words"), BAD_COMMANDS, ids=[" ".join(row[0]) for row in BAD_COMMANDS])
 def test_bad_commands_are_reported_in_a_line(capsys: pytest.CaptureFixture[str], command: list[str], words: str) -> None:
+    if "--methods" in command:
+        # a file has one method, and says so
+        pytest.importorskip("torch")
     assert words in error_line(capsys, *command)
 
 
