@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from fastloc.checkpoints.resnet_weights import ResNetWeights, folded
+from fastloc.errors import RecipeError
 from fastloc.export.attention_ops import ATTEND
 from fastloc.export.inputs import normalised_pixels
 from fastloc.export.parts import Parts
@@ -22,7 +23,10 @@ class ResNetGraph:
 
     def __init__(self, parts: Parts) -> None:
         assert isinstance(parts.weights, ResNetWeights)
-        options = parts.options
+        options, cam = parts.options, parts.recipe.cam
+        if cam != "grad-cam" and not options.texts and options.count is None:
+            # the gradient at every position is made a text at a time
+            raise RecipeError(f"number of texts must be fixed in a ResNet's file with cam {cam!r}, got none; give texts or their count")
         self.prepared = resnet.prepare(folded(parts.weights).to(dtype=parts.dtype), parts.recipe)
         self.pixels = normalised_pixels(options.kind, parts.weights.spec, parts.geometry, options.layout, options.bgr, options.resize)
         self.attend = ATTEND[options.spelling]

@@ -19,11 +19,11 @@ from fastloc import Localizer, OnnxLocalizer, cli
 from fastloc.checkpoints.digests import digest
 from fastloc.diagnostics.inspect_file import inspect
 from fastloc.diagnostics.verify import verify
-from fastloc.errors import FastlocError
+from fastloc.errors import FastlocError, RecipeError
 from fastloc.export.graph import Parts
 from fastloc.export.int8 import CONVOLUTIONS, quantized
 from fastloc.export.options import Options
-from fastloc.export.resnet_graph import grids
+from fastloc.export.resnet_graph import ResNetGraph, grids
 from fastloc.export.to_onnx import export, trace
 from fastloc.imaging.geometry import Geometry, fit
 from fastloc.imaging.preprocess import prepare
@@ -258,3 +258,12 @@ def test_ranges_are_calibrated(file: Path, tmp_path: Path) -> None:
 def test_sizes_are_multiples_of_the_stride(file: Path, tmp_path: Path) -> None:
     with pytest.raises(FastlocError, match="size must be a multiple of the patch 32, got 100x128; use 96 or 128"):
         export(localizer(file), tmp_path / "odd.onnx", Options(size=(100, 128)))
+
+
+@pytest.mark.parametrize("cam", ["grad-cam++", "layer-cam"])
+def test_gradients_at_positions_need_a_number_of_texts(cam: str) -> None:
+    row = recipe("grad_cam", cam=cam)
+    with pytest.raises(RecipeError, match=r"number of texts must be fixed in a ResNet's file with cam .*, got none; give texts"):
+        ResNetGraph(parts(row, Options(size=SIZE)))
+    for options in (Options(size=SIZE, count=2), Options(size=SIZE, texts=("cat", "dog"))):
+        assert ResNetGraph(parts(row, options)).prepared.recipe.cam == cam
