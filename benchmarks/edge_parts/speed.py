@@ -74,7 +74,8 @@ def _files(folder: Path, weights: AnyWeights, size: tuple[int, int], feeds: list
             eight.check(dtype)
         except FastlocError:
             continue
-        made = traced("float16" if dtype == "float16" else "float32")
+        # a FastViT's graph in 8 bits is another one, see `fastloc.export.hierarchical_graph`
+        made = traced(dtype)
         if dtype in EIGHT:
             made = quantized(made, dtype, feeds if dtype == "int8-static" else [], eight)
         found[dtype] = folder / f"{dtype}.onnx"
