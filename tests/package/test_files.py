@@ -122,7 +122,8 @@ def test_only_the_file_layer_changes_files() -> None:
     "line",
     ['open("x", "w")', 'path.open("ab")', 'open("x", mode="r+b")', 'path.write_text("x")', "part.replace(target)", "os.replace(a, b)",
      "os.open(path, os.O_WRONLY)", "np.savez(path, a=b)", 'np.memmap(path, np.float16, "w+")', 'zipfile.ZipFile(path, "w")',
-     "shutil.rmtree(folder)", "files.mkdir()", "path.unlink()", "save_file(tensors, path)", "tempfile.TemporaryDirectory()", "figure.savefig(path)"],
+     "shutil.rmtree(folder)", "files.mkdir()",
+     "path.unlink()", "save_file(tensors, path)", "tempfile.TemporaryDirectory()", "figure.savefig(path)"],
 )  # fmt: skip
 def test_a_call_that_changes_a_file_is_found(line: str) -> None:
     assert faults("fastloc/a.py", line)
