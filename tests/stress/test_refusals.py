@@ -136,7 +136,7 @@ def test_an_example_without_an_embedding(value: float, monkeypatch: pytest.Monke
 
 
 def test_half_precision_that_overflows_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes of an overflow on a device is refused as the result is made, and says whose it is."""
+    """The NaN of an overflow on a device is refused as the result is made."""
     localizer = engine().with_method("gem")
 
     def overflowed(*given: Any, **more: Any) -> Any:
