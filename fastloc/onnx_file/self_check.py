@@ -35,7 +35,7 @@ _NO_GOLDEN = Golden(0, 1, (1, 1), 0, {})
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest distance of two plans of one dtype: of similarities and cosines, of heatmaps on average, and the share of other labels."""
+    """The largest distance of two plans of one dtype: of similarities and cosines, of heatmaps on average, the share of other labels."""
 
     similarity: float
     heatmaps: float
