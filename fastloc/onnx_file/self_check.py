@@ -34,7 +34,7 @@ _NO_GOLDEN = Golden(0, 1, (1, 1), 0, {})
 
 @dataclass(frozen=True)
 class Limits:
-    """The distance that two plans of one dtype may have: similarities and cosines, heatmaps on average, the share of labels that differ."""
+    """The largest distance of two plans of one dtype: of similarities and cosines, of heatmaps on average, the share of other labels."""
 
     similarity: float
     heatmaps: float

@@ -136,7 +136,7 @@ def test_an_example_without_an_embedding(value: float, monkeypatch: pytest.Monke
 
 
 def test_half_precision_that_overflows_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An overflow on a device is refused as the result is made, with the picture that it belongs to."""
+    """The NaN of an overflow on a device is refused as the result is made."""
     localizer = engine().with_method("gem")
 
     def overflowed(*given: Any, **more: Any) -> Any:
