@@ -29,7 +29,8 @@ from video_parts import record  # noqa: E402
 
 RECORD = HERE / "records" / "edge.json"
 MODELS = (
-    "embedded", "MobileCLIP2-S0", "MobileCLIP2-S2", "MobileCLIP2-B", "ViT-B-32", "ViT-B-16", "RN50", "ViTamin-S", "convnext_base",
+    "embedded", "embedded-device", "MobileCLIP2-S0", "MobileCLIP2-S2", "MobileCLIP2-B", "ViT-B-32", "ViT-B-16", "RN50", "ViTamin-S",
+    "convnext_base",
 )  # fmt: skip
 QUICK = ("embedded", "MobileCLIP2-S0")
 

@@ -13,7 +13,7 @@ from quality import heat_of
 
 Row = dict[str, Any]
 # every model that comes with fastloc, by the name that a localizer takes, and the method that its files have
-EMBEDDED = {"embedded": "gem"}
+EMBEDDED = {"embedded": "gem", "embedded-device": "gem"}
 DTYPES = ("float32", "float16", "int8-dynamic", "int8-static")
 QUICK = 16
 

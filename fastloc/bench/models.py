@@ -65,7 +65,7 @@ class Model:
 
     @property
     def trained(self) -> bool:
-        return self.name == EMBEDDED or bool(self.pretrained)
+        return self.name in embedded.FOLDERS or bool(self.pretrained)
 
     @property
     def size(self) -> int:
@@ -86,8 +86,8 @@ class Model:
         import torch
         from safetensors.torch import save_file
 
-        if self.name == EMBEDDED:
-            state = read_state(embedded.MODEL)
+        if self.name in embedded.FOLDERS:
+            state = read_state(embedded.FOLDERS[self.name] / embedded.MODEL.name)
         elif self.pretrained:
             from fastloc.checkpoints.loading import checkpoint
 
@@ -134,13 +134,11 @@ def model(name: str) -> Model:
 
 def _model(name: str) -> Model:
     architecture, _, pretrained = name.partition(":")
-    if architecture == EMBEDDED:
-        if pretrained:
-            raise ModelError(f"model {name!r}: embedded must come without a tag, got {':' + pretrained!r}; its weights are its own")
-        content = json.loads(embedded.CONFIG.read_text(encoding="utf-8"))
-        return Model(EMBEDDED, content["model_cfg"], content["preprocess_cfg"], "", content["fastloc"].get("recommended", {}))
     if architecture in embedded.FOLDERS:
-        raise ModelError(f"model {architecture!r} is not supported: the benchmark runs plain transformers and ResNets; give {EMBEDDED}")
+        if pretrained:
+            raise ModelError(f"model {name!r}: {architecture} must come without a tag, got {':' + pretrained!r}; its weights are its own")
+        content = json.loads((embedded.FOLDERS[architecture] / embedded.CONFIG.name).read_text(encoding="utf-8"))
+        return Model(architecture, content["model_cfg"], content["preprocess_cfg"], "", content["fastloc"].get("recommended", {}))
     config = _config(architecture)
     reason = refusal(config)
     if reason:

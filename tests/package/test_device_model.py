@@ -97,9 +97,12 @@ def test_its_record_is_of_the_methods_that_it_has(localizer: fastloc.Localizer) 
     assert best >= 0.5 and best >= 10 * record["chance"]
 
 
-def test_the_benchmark_says_that_it_does_not_run_it() -> None:
-    with pytest.raises(ModelError, match="the benchmark runs plain transformers and ResNets; give embedded"):
-        bench_model(NAME)
+def test_the_benchmark_runs_it_with_its_own_weights() -> None:
+    found = bench_model(f"{NAME}@96")
+    assert found.trained and found.own_size == 112 and found.size == 96
+    assert found.methods(("itsm", "gem", "bi_modal")) == ("itsm", "gem")
+    with pytest.raises(ModelError, match="embedded-device must come without a tag, got ':openai'"):
+        bench_model(f"{NAME}:openai")
 
 
 @pytest.mark.slow("an export in 8 bits")
