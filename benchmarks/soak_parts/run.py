@@ -27,8 +27,9 @@ SERVERS = (
     Server("serve", "serve", (*FASTLOC, "serve", "--port", 0, "--size", 64, "--methods", "naclip")),
     Server("live", "live", (*FASTLOC, "live", "--port", 0, "--size", 64, "--methods", "naclip", "itsm", "--max-clients", 8)),
 )
-# seconds that workers may take to begin and to end, beside their time, and servers to end
-SPARE, PATIENCE = 180.0, 30.0
+# seconds that workers may take to begin and to end, beside their time, and servers to end: a service may
+# take 30 for the requests that it has
+SPARE, PATIENCE = 180.0, 90.0
 # one file that onnxruntime keeps among temporary files
 FOREIGN = (".ses",)
 # what no log may hold
