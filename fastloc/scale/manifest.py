@@ -62,9 +62,16 @@ def present(folder: Path) -> Manifest | None:
     if folder.exists() and not folder.is_dir():
         raise FastlocError(f"--output must be a folder, got the file {folder}")
     before = read(folder)
-    if before is None and folder.exists() and any(folder.iterdir()):
+    if before is None and folder.exists() and not all(map(_begun, folder.iterdir())):
         raise FastlocError(f"{folder} must be a new folder or a batch's, got one that holds something else; give another with -o")
     return before
+
+
+def _begun(path: Path) -> bool:
+    """True for what a run leaves that was killed before it had a manifest: folders with nothing in them, and an unfinished file."""
+    if path.name in ("rows", "errors") and path.is_dir():
+        return not any(path.iterdir())
+    return path.name.startswith(f".{MANIFEST}.") and path.suffix == ".part"
 
 
 def begin(folder: Path, settings: Settings, sources: Sequence[str], shard: int) -> Manifest:

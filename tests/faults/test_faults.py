@@ -6,9 +6,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fastloc.errors import FastlocError
 from fastloc.utils.system import files
 from faulty.campaign import Subject, faults_of
 from faulty.pieces import PIECES
@@ -32,6 +34,27 @@ CASES = [pytest.param(kind, piece, marks=() if (kind, piece) in QUICK else _SLOW
 @pytest.mark.parametrize(("kind", "piece"), CASES)
 def test_every_call_fails_once(kind: str, piece: str, tmp_path: Path) -> None:
     assert list(faults_of(PIECES[piece], kind, tmp_path)) == []
+
+
+def test_folders_of_runs_that_were_killed_at_their_very_beginning_are_taken(tmp_path: Path) -> None:
+    from fastloc.evaluation.running import folder
+    from fastloc.scale import manifest
+
+    evaluation, batch = tmp_path / "evaluation", tmp_path / "batch"
+    for part in ("rows", "errors"):
+        (batch / part).mkdir(parents=True)
+    evaluation.mkdir()
+    (evaluation / ".run.json.0123456789abcdef.part").write_text("half")
+    (batch / ".manifest.json.0123456789abcdef.part").write_text("half")
+    settings: Any = None
+    assert folder.check(evaluation, settings) is False and manifest.present(batch) is None
+    # what is somebody's own is not
+    (evaluation / "mine.txt").touch()
+    (batch / "rows" / "mine.txt").touch()
+    with pytest.raises(FastlocError, match="holds something else"):
+        folder.check(evaluation, settings)
+    with pytest.raises(FastlocError, match="holds something else"):
+        manifest.present(batch)
 
 
 def half(folder: Path) -> None:

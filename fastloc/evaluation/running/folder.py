@@ -45,7 +45,8 @@ def check(folder: Path, settings: Settings) -> bool:
     if (folder / RUN).exists():
         _check(folder, read(folder).settings, settings)
         return True
-    if any(folder.iterdir()):
+    # a run that was killed at its very beginning leaves an unfinished file alone
+    if any(not (each.name.startswith(f".{RUN}.") and each.suffix == ".part") for each in folder.iterdir()):
         raise FastlocError(f"{folder} must be a new folder or a run's, got one that holds something else; give another with -o")
     return False
 

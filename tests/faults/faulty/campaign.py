@@ -105,7 +105,7 @@ def _ended(ended: Ended, kind: Kind, subject: Subject) -> Iterator[str]:
 
 
 def _left(place: Path, kind: Kind, ended: Ended) -> Iterator[str]:
-    """Unfinished files that are left, unless nothing could be removed any more."""
+    """Names of unfinished files that are left, unless nothing could be removed any more."""
     if kind.error is None or kind.lasting or ended.fired in ("remove", "remove_tree"):
         return
     left = [path.name for path in place.rglob("*") if _unfinished(path.name)]
