@@ -46,7 +46,6 @@ def commands(shared: Path) -> dict[str, Subject]:
         "locate": Subject(
             lambda folder: _run("locate", photos / "0.png", "-t", "cat", "--model", gem, "-o", folder / "maps", "--npz"), whole=each
         ),
-        "temperatures that a method measures": Subject(_measured, quiet=True),
     }  # fmt: skip
 
 
@@ -84,23 +83,6 @@ def _a_batch(old: Contents, new: Contents, now: Contents) -> str:
     return f"half written: {halves}" if halves or not manifest.strip().endswith(b"}") else ""
 
 
-def _measured(folder: Path) -> None:
-    from fastloc import Localizer
-    from fastloc.engine import measured_temperatures
-
-    measured_temperatures.user_cache = lambda: folder
-    tables = measured_temperatures.MeasuredTemperatures("embedded", None)
-    localizer = Localizer("embedded", None, "itsm")
-    # as of a model that comes without a table
-    tables.get = lambda name, digest: None  # type: ignore[method-assign]
-    from fastloc.recipes import recipe
-
-    tables.applied(recipe("gem_matched"), {}, localizer.source, True, lambda row: _TABLE[0])
-
-
-_TABLE: list[Any] = []
-
-
 def _stand_ins(shared: Path) -> None:
     import torch
 
@@ -124,7 +106,6 @@ def _stand_ins(shared: Path) -> None:
     to_onnx.trace, to_onnx._verify = graph, lambda path: None
     localizer = Localizer("embedded", None, "itsm")
     table = calibration.calibrate(localizer, calibration.at_hand("noise", 1, (64, 64)), rho=0.7, blocks=2, iterations=1, source="noise")
-    _TABLE.append(table)
     calibration.calibrate = lambda *given, **more: table
     calibrate._spread = lambda *given: np.ones((1, table.blocks, 1, 1, table.iterations + 1), np.float32)
     video.engine = lambda args: StandIn()
