@@ -107,7 +107,9 @@ def variants(localizer: Localizer, methods: list[str]) -> Iterator[tuple[str, Lo
     for method in methods:
         found = {}
         for suffix, recommended in (("", False), (" (recommended)", True)):
-            with contextlib.suppress(ModelError, RecipeError):
+            with contextlib.suppress(ModelError, RecipeError), warnings.catch_warnings():
+                # a tower with fewer blocks than the method changes has all of them changed
+                warnings.simplefilter("ignore", fastloc.FastlocWarning)
                 found[suffix] = localizer.with_method(method, recommended=recommended)
         for suffix, made in found.items():
             if not suffix or "" not in found or made.recipe != found[""].recipe:

@@ -13,6 +13,7 @@ from fastloc.bench.models import EMBEDDED, Model
 from fastloc.bench.peer_table import PEERS
 from fastloc.bench.run_context import Work
 from fastloc.bench.session import Group
+from fastloc.bench.towers.kinds import few_blocks
 from fastloc.bench.waterfall import STEPS
 
 DEFAULT = "default plan"
@@ -60,11 +61,12 @@ def _place(one: Model, size: int, batch: int) -> str:
 
 
 def variants(one: Model, methods: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each method as published, and as the model recommends it where that differs."""
+    """Each method as published, in all blocks that a tower with fewer has, and as the model recommends it where that differs."""
     recommended = one.recommended.get("recipes", {})
     for method in methods:
-        yield method, {}
-        if recommended.get(method):
+        plain = few_blocks(one.spec, method)
+        yield method, dict(plain)
+        if recommended.get(method, plain) != plain:
             yield method, dict(recommended[method])
 
 

@@ -76,7 +76,8 @@ class Broadcast:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        self._source.close()
+            source = self._source
+        source.close()
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
@@ -91,7 +92,12 @@ class Broadcast:
                     raise FastlocError(f"{self.name} has no frames")
                 if not self._ended:
                     self._source.close()
-                    self._source = self._opened()
+                    opened = self._opened()
+                    with self._changed:
+                        self._source = opened
+                    # `close` let go of the one before, if it came meanwhile
+                    if self._ended:
+                        opened.close()
         # a fault of a decoder ends the source, and is reported like the others
         except BaseException as raised:
             error = as_exception(raised)
@@ -100,9 +106,6 @@ class Broadcast:
                 sessions = list(self._sessions)
             for session in sessions:
                 self._tell(session)
-        finally:
-            # one that was opened again while this was being closed
-            self._source.close()
 
     def _tell(self, session: Session) -> None:
         session.outbox.say(type="problem", field="source", message=self.problem, asked={})

@@ -53,8 +53,9 @@ def combined(
         prefix: the number of tokens in front of the patches, whose grid is `grid`.
         own: the tower's own bias, [H, N, N] or 0: it belongs to the product that it was trained with, q k^T.
     """
-    v, total = given["v"], torch.zeros(*given["q"].shape[:3], y.shape[1]).to(y)
-    bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std, prefix).to(y)
+    v = given["v"]
+    total = torch.zeros(*v.shape[:3], v.shape[2]).to(v)
+    bias = None if row.bias_std is None else methods.neighbourhood(grid, row.bias_std, prefix).to(v)
     for term in row.terms:
         biases = (bias, own if term == "qk" else None)
         one = torch.eye(v.shape[2]).to(v) if term == "identity" else _map(row, term, index, y, given, prefix, biases)

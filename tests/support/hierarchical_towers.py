@@ -21,6 +21,7 @@ from fastloc.checkpoints.hierarchical.parts import LayerNorm, Linear
 from fastloc.checkpoints.hierarchical.spec import HierarchicalSpec
 from fastloc.checkpoints.hierarchical.take import Take
 from fastloc.checkpoints.hierarchical.weights import Head, HierarchicalWeights
+from fastloc.checkpoints.vit_spec import OPENAI_MEAN, OPENAI_STD
 
 EMBED, STRIDE = 24, 32
 # family -> (timm's name of its smallest, where the architecture stands, its key there, a narrow one in its place)
@@ -86,7 +87,7 @@ def folder(path: Path, family: str) -> Path:
     text = open_clip.model._build_text_tower(EMBED, made["text_cfg"]).state_dict()
     state = {**trunk.found, **head.found, "logit_scale": torch.tensor(4.0)}
     state |= {key: tensor.contiguous() for key, tensor in text.items() if tensor.is_floating_point() and key != "attn_mask"}
-    (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": made, "preprocess_cfg": {}}))
+    (path / "open_clip_config.json").write_text(json.dumps({"model_cfg": made, "preprocess_cfg": {"mean": OPENAI_MEAN, "std": OPENAI_STD}}))
     save_file(state, path / "open_clip_model.safetensors")
     return path
 

@@ -25,13 +25,15 @@ class Kind:
 
     name: a row of `fastloc.onnx_file.formats.TOWERS`. words: spec -> the kind with its article. prefix: spec -> the number of tokens in
     front of the cells. check: (recipe, spec, the model's name) raises RecipeError for a method that the kind does not have; None where it
-    has all.
+    has all. blocks: spec -> the number of last blocks that a local path can change, of towers that may have fewer than a method changes;
+    0 elsewhere.
     """
 
     name: str
     words: Callable[[Any], str]
     prefix: Callable[[Any], int]
     check: Callable[[Recipe, Any, str], None] | None = None
+    blocks: Callable[[Any], int] = lambda spec: 0
 
 
 def _check_resnet(row: Recipe, spec: Any, model: str) -> None:
@@ -49,7 +51,7 @@ def _check_hierarchical(row: Recipe, spec: Any, model: str) -> None:
 VIT = Kind("vit", lambda spec: "a ViT", lambda spec: int(spec.prefix))
 # the pool's mean token stands in front of the cells
 RESNET = Kind("resnet", lambda spec: "a CLIP ResNet", lambda spec: 1, _check_resnet)
-HIERARCHICAL = Kind("hierarchical", lambda spec: f"a {spec.family}", lambda spec: 0, _check_hierarchical)
+HIERARCHICAL = Kind("hierarchical", lambda spec: f"a {spec.family}", lambda spec: 0, _check_hierarchical, lambda spec: int(spec.attending))
 
 
 def kind_of(spec: Spec) -> Kind:
@@ -95,10 +97,16 @@ def no_method(spec: Spec, name: str, model: str) -> str:
     if check is None:
         return ""
     try:
-        check(recipe(name), spec, model)
+        check(recipe(name, **few_blocks(spec, name)), spec, model)
     except RecipeError as error:
         return str(error)
     return ""
+
+
+def few_blocks(spec: Spec, name: str) -> dict[str, int]:
+    """The change of a method's own number of blocks where it is more than the blocks that this kind of tower has; none elsewhere."""
+    most = kind_of(spec).blocks(spec)
+    return {"blocks": most} if 0 < most < recipe(name).blocks else {}
 
 
 def no_backend(spec: Spec, row: Backend) -> str:
