@@ -92,12 +92,7 @@ class Broadcast:
                     raise FastlocError(f"{self.name} has no frames")
                 if not self._ended:
                     self._source.close()
-                    opened = self._opened()
-                    with self._changed:
-                        self._source = opened
-                    # `close` let go of the one before, if it came meanwhile
-                    if self._ended:
-                        opened.close()
+                    self._reopen()
         # a fault of a decoder ends the source, and is reported like the others
         except BaseException as raised:
             error = as_exception(raised)
@@ -106,6 +101,14 @@ class Broadcast:
                 sessions = list(self._sessions)
             for session in sessions:
                 self._tell(session)
+
+    def _reopen(self) -> None:
+        opened = self._opened()
+        with self._changed:
+            self._source, ended = opened, self._ended
+        # `close` came meanwhile, and let go of the one before
+        if ended:
+            opened.close()
 
     def _tell(self, session: Session) -> None:
         session.outbox.say(type="problem", field="source", message=self.problem, asked={})

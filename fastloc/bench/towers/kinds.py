@@ -103,7 +103,7 @@ def no_method(spec: Spec, name: str, model: str) -> str:
     return ""
 
 
-def few_blocks(spec: Spec, name: str) -> dict[str, int]:
+def few_blocks(spec: Spec, name: str) -> dict[str, Any]:
     """The change of a method's own number of blocks where it is more than the blocks that this kind of tower has; none elsewhere."""
     most = kind_of(spec).blocks(spec)
     return {"blocks": most} if 0 < most < recipe(name).blocks else {}
