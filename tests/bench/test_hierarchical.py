@@ -101,7 +101,7 @@ def test_the_facts_of_a_case() -> None:
     assert here.patch == 32 and here.tokens == 2 * 3
     assert correctness_gate.fitting(replace(here, size=(3200, 3200))) == (3200, 3200)
     methods = FASTVIT.methods(tuple(RECIPES))
-    assert {*CELLS, "naclip", "sclip", "maskclip"} <= set(methods) and not {"gem", "legrad", "eclip"} & set(methods)
+    assert {*CELLS, "naclip", "sclip", "maskclip", "gem"} <= set(methods) and not {"legrad", "eclip"} & set(methods)
     assert MODELS["ConvNeXt"].methods(tuple(RECIPES)) == MODELS["Swin"].methods(tuple(RECIPES)) == CELLS
     with pytest.raises(ModelError, match="model must be a ViT here, got Swin, a Swin; use one that runs gem"):
         _ = MODELS["Swin"].vit
