@@ -34,6 +34,8 @@ SPELLINGS = (
 EMPTY = towers.texts(1, seed=5)[0]
 # of a ResNet: logits that are no cosines, and a gradient that ReLUs switch on and off; in half precision rounding decides
 STEEP = ("clip_surgery", "grad_cam")
+# 0/0 in the authors' code: directions of zero vectors, the range of one cell or of two texts that cancel
+UNDEFINED = ("features of length 0", "vectors of length 0", "one token", "opposite texts")
 # cases that are pictures alone
 PICTURES = ("ordinary", "black", "one colour", "denormal", "a spike", "huge", "checks", "beside a huge one", "twins")
 
@@ -64,11 +66,18 @@ def test_finite_and_the_reference_s(case: str, method: str, dtype: torch.dtype) 
             continue
         expected = exact(weights.to(dtype=torch.float64), pixels.double(), texts, row, EMPTY, hostile.grid)
         if not expected.isfinite().all():
-            # 0/0 in the authors' code: a vector without a direction is like nothing
-            assert case == "features of length 0" and not found.any(), settings
+            assert case in UNDEFINED, settings
+            # a feature without a direction is like nothing
+            assert case != "features of length 0" or row.reads != "patches" or not found.any(), settings
             continue
         own = lost(exact(weights, pixels, texts, row, EMPTY, hostile.grid), expected)
-        error, limit = lost(found, expected), max(TOLERANCE[dtype] * steepness(row), max(2.0, steepness(row)) * own)
+        if np.isnan(own):
+            # the literal statement overflows in half precision: there is no number to be near to
+            assert dtype != torch.float32, settings
+            continue
+        # logits of ten thousands have roundings that decide between patches: another order of sums is several times as far off
+        times = 10.0 if case == "one-hot attention" else max(2.0, steepness(row))
+        error, limit = lost(found, expected), max(TOLERANCE[dtype] * steepness(row), times * own)
         assert error <= limit, f"{settings}: off by {error:.1e}, the reference itself by {own:.1e}"
 
 
