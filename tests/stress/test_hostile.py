@@ -71,8 +71,8 @@ def test_finite_and_the_reference_s(case: str, method: str, dtype: torch.dtype) 
             assert case != "features of length 0" or row.reads != "patches" or not found.any(), settings
             continue
         own = lost(exact(weights, pixels, texts, row, EMPTY, hostile.grid), expected)
-        if np.isnan(own):
-            # the literal statement overflows in half precision: there is no number to be near to
+        if not own <= 0.5:
+            # in half precision the literal statement overflows, or is off by its own size: there is no number to be near to
             assert dtype != torch.float32, settings
             continue
         # logits of ten thousands have roundings that decide between patches: another order of sums is several times as far off
