@@ -119,7 +119,7 @@ def _turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, lis
         for way in order:
             time.sleep(REST)
             spent: list[float] = []
-            while sum(spent) < TURN * 1e3:
+            while not spent or sum(spent) < TURN * 1e3:
                 began = time.perf_counter()
                 calls[way]()
                 spent.append((time.perf_counter() - began) * 1e3)

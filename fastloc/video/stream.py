@@ -173,16 +173,17 @@ class _Run:
                 return
             for work in (self._capture, self._locate):
                 self.threads.append(threading.Thread(target=work, name=f"fastloc{work.__name__.replace('_', '-')}", daemon=True))
-        try:
-            for thread in self.threads:
-                thread.start()
-        except RuntimeError as error:
-            # the one that runs already ends, and there is no result to wait for
-            self.threads = [thread for thread in self.threads if thread.ident is not None] or [threading.current_thread()]
-            self.inbox.end(drop=True)
-            self.outbox.end(error)
-            self.source.close()
-            raise
+            # within the lock: whoever closes the stream waits for threads, which must have been started
+            try:
+                for thread in self.threads:
+                    thread.start()
+            except RuntimeError as error:
+                # the one that runs already ends, and there is no result to wait for
+                self.threads = [thread for thread in self.threads if thread.ident is not None] or [threading.current_thread()]
+                self.inbox.end(drop=True)
+                self.outbox.end(error)
+                self.source.close()
+                raise
 
     def close(self) -> None:
         if self.forked:

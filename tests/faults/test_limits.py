@@ -289,7 +289,8 @@ def test_a_command_with_too_little_memory(tmp_path: Path) -> None:
     from fastloc import cli
     from fastloc.embedded import GEM_ONNX
 
-    Image.new("RGB", (640, 480), "grey").save(tmp_path / "a.png")
+    # large, so that free memory which this process holds from earlier tests is not enough
+    Image.new("RGB", (4000, 3000), "grey").save(tmp_path / "a.png")
     statuses = []
     for mebibytes in (1, 4, 16, 64, 256, 1024, 8192):
         def work(mebibytes: int = mebibytes) -> int:
