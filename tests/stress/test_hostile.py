@@ -46,8 +46,10 @@ def tower(case: str, dtype: torch.dtype) -> Weights:
     return CASES[case].tower(towers.tower(scale=True)).to(dtype=dtype)
 
 
-def spellings(method: str) -> list[tuple[int, dict[str, str]]]:
-    return [each for each in SPELLINGS if RECIPES[method].streams or "schedule" not in each[1]]
+def spellings(method: str, dtype: torch.dtype) -> list[tuple[int, dict[str, str]]]:
+    # in half precision rounding hides what is left between them
+    most = len(SPELLINGS) if dtype == torch.float32 else 1
+    return [each for each in SPELLINGS[:most] if RECIPES[method].streams or "schedule" not in each[1]]
 
 
 @pytest.mark.slow("every method in three dtypes, three spellings and 20 inputs", quick="case")
@@ -57,7 +59,7 @@ def spellings(method: str) -> list[tuple[int, dict[str, str]]]:
 def test_finite_and_the_reference_s(case: str, method: str, dtype: torch.dtype) -> None:
     row, hostile = RECIPES[method], CASES[case]
     texts, weights = hostile.texts().to(dtype).double(), tower(case, dtype)
-    for batch, settings in spellings(method):
+    for batch, settings in spellings(method, dtype):
         pixels = hostile.pixels(hostile.grid, batch).to(dtype)
         run = Engine(Tower(weights, CPU, NAMES[dtype]), row, {"dtype": NAMES[dtype], **settings})
         found, cosines = run(pixels.float(), texts.float(), EMPTY.float())
