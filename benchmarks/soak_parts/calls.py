@@ -139,7 +139,7 @@ def _refused(mixed: Mixed, random: Random) -> None:
     gem, picture = mixed.torch["gem"], _picture(random)
     calls: tuple[Callable[[], Any], ...] = (
         lambda: gem(picture, []), lambda: gem(picture, [""]), lambda: gem(picture, ["cat", 3]),
-        lambda: gem(mixed.folder / "no such picture.png", "cat"), lambda: gem(_encoded(random)[:200], "cat"),
+        lambda: gem(mixed.folder / "no such picture.png", "cat"), lambda: gem(_halved(random), "cat"),
         lambda: gem(b"no picture at all", "cat"), lambda: gem.with_method(f"method {random.integers(10**6)}"),
         lambda: gem.with_method("gem", blocks=99), lambda: gem(np.zeros((0, 4, 3), np.uint8), "cat"),
         lambda: gem.submit(b"GIF89a", "cat"), lambda: mixed.exported(picture, []), lambda: mixed.exported(b"\x89PNG", "cat"),
@@ -195,6 +195,11 @@ def _encoded(random: Random) -> bytes:
     file = io.BytesIO()
     _picture(random).save(file, str(random.choice(["PNG", "JPEG", "WEBP"])))
     return file.getvalue()
+
+
+def _halved(random: Random) -> bytes:
+    content = _encoded(random)
+    return content[: len(content) // 2]
 
 
 def _texts(random: Random) -> list[str]:

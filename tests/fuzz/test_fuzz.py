@@ -143,6 +143,13 @@ def test_json_stays_json_mostly_and_lengths_stay_right() -> None:
     assert sum(bool(mutators._fields(each)) for each in changed) > 100
 
 
+def test_nested_json_may_be_nested_again() -> None:
+    """A corpus keeps deep inputs, and nesting one of them passes what Python's json can write."""
+    deep = b"[" * 700 + b"0" + b"]" * 700
+    for seed in range(200):
+        assert isinstance(mutators.json_text(random.Random(seed), deep, [deep]), bytes)
+
+
 def test_lines_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "parsed_lines.py").write_text("def parse(x):\n    if x:\n        return 1\n    return 2\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -49,12 +49,13 @@ def json_text(draw: random.Random, content: bytes, others: Sequence[bytes]) -> b
     """JSON with a part replaced, left out, repeated, nested, or taken from another input; a quarter is edited as text."""
     try:
         made: Any = json.loads(content)
+        for _ in range(draw.choice((1, 1, 1, 2, 4))):
+            # a copy shares no parts with itself or with VALUES
+            made = json.loads(json.dumps(_changed(draw, made, others)))
+        text = json.dumps(made).encode()
+    # nested inputs that are nested again become too deep to be read or written
     except (ValueError, RecursionError):
         return edited(draw, content, others)
-    for _ in range(draw.choice((1, 1, 1, 2, 4))):
-        # a copy shares no parts with itself or with VALUES
-        made = json.loads(json.dumps(_changed(draw, made, others)))
-    text = json.dumps(made).encode()
     return edited(draw, text, others) if draw.random() < BELOW else text
 
 
