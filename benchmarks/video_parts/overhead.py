@@ -122,7 +122,7 @@ class Bench:
         times["locate"] = _median(lambda frame: found.append(self.locator.locate(frame, self.prompts)), some)
         results = [located.result(Image.fromarray(frame.rgb)) for located, frame in zip(found, some, strict=True)]
         drawn: list[Any] = []
-        times["draw"] = _median(lambda pair: drawn.append(drawer(pair[0].rgb, pair[1])), list(zip(some, results, strict=True)))
+        times["draw"] = _median(lambda pair: drawn.append(drawer.on(pair[0], pair[1])), list(zip(some, results, strict=True)))
         times["read"] = _median(lambda result: result.to_dict(), results)
         with self._writer() as writer:
             times["encode"] = _each(writer.write(pixels) for pixels in itertools.islice(itertools.cycle(drawn), 2 * KEPT))
@@ -141,7 +141,7 @@ class Bench:
         drawer = Drawer()
         with self._writer() as writer:
             for found in self.stream(count):
-                yield writer.write(drawer(found.frame.rgb, found.result), found.frame.pts)
+                yield writer.write(drawer.on(found.frame, found.result), found.frame.pts)
 
     def _writer(self) -> Any:
         from fastloc.video.output.writer import VideoWriter

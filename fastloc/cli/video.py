@@ -214,7 +214,7 @@ class _Sink:
                 self._records.write(self._more | record(found.index, found.time, found.result, self._threshold))
         if self._video is not None:
             with self.spent.on("draw"):
-                drawn = self._drawer(found.frame.rgb, found.result)
+                drawn = self._drawer.on(found.frame, found.result)
             with self.spent.on("encode"):
                 self._video.write(drawn, self._clock.ticks(found.frame))
 

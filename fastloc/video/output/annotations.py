@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fastloc.imaging.overlay import fitted, font_for
+from fastloc.video.output.canvas import Mark
 
-__all__ = ["Colour", "box", "chip", "font_size", "put", "ring"]
+__all__ = ["Colour", "chip", "font_size", "outline", "ring"]
 
 Colour = tuple[int, int, int]
-Pixels = NDArray[np.uint8]
 
 # drawn this much larger and scaled down: Pillow's shapes have hard edges
 SMOOTH = 4
@@ -28,8 +26,8 @@ def font_size(high: int) -> int:
 
 
 @lru_cache(maxsize=512)
-def chip(text: str, value: str, colour: Colour | None, size: int, width: int) -> Image.Image:
-    """A dark card that can be read on anything, RGBA, at most `width` pixels: a dot of the colour, the text, and a number after it."""
+def chip(text: str, value: str, colour: Colour | None, size: int, width: int) -> Mark:
+    """A dark card that can be read on anything, at most `width` pixels: a dot of the colour, the text, and a number after it."""
     pad, dot = round(size * 0.45), round(size * 0.55) if colour else 0
     lead = pad + (dot + pad if dot else 0)
     font, numbers = font_for(text, size), font_for(value, size)
@@ -45,12 +43,12 @@ def chip(text: str, value: str, colour: Colour | None, size: int, width: int) ->
     _letters(draw, (lead, high), line, font, INK)
     if value:
         _letters(draw, (length - tail, high), value, numbers, (190, 196, 204))
-    return card
+    return Mark(card)
 
 
 @lru_cache(maxsize=256)
-def ring(radius: int, colour: Colour) -> Image.Image:
-    """A white ring between two dark lines, RGBA, which shows on any picture, and a centre of this colour."""
+def ring(radius: int, colour: Colour) -> Mark:
+    """A white ring between two dark lines, which shows on any picture, and a centre of this colour."""
     half, line = radius + 4, max(radius * 0.26, 2.2)
     mark = Image.new("RGBA", (2 * half * SMOOTH, 2 * half * SMOOTH), (0, 0, 0, 0))
     draw, at = ImageDraw.Draw(mark), (half * SMOOTH, half * SMOOTH)
@@ -58,29 +56,32 @@ def ring(radius: int, colour: Colour) -> Image.Image:
         draw.circle(at, far * SMOOTH, outline=ink, width=round(width * SMOOTH))
     draw.circle(at, (line + 1.2) * SMOOTH, fill=(0, 0, 0, 160))
     draw.circle(at, line * SMOOTH, fill=(*colour, 255))
-    return mark.resize((2 * half, 2 * half), Image.Resampling.BOX)
+    return Mark(mark.resize((2 * half, 2 * half), Image.Resampling.BOX))
 
 
-def box(pixels: Pixels, corners: tuple[int, int, int, int], colour: Colour, width: int) -> None:
-    """Draw a rectangle on the pixels, from (x0, y0) to just before (x1, y1), with a dark edge inside and outside."""
+def outline(corners: tuple[int, int, int, int], colour: Colour, width: int) -> list[tuple[Mark, int, int]]:
+    """A rectangle from (x0, y0) to just before (x1, y1), with a dark edge inside and outside: its sides, and where their left tops lie.
+
+    The sides begin and end at even pixels, so that no sample of chroma is touched by two of them.
+    """
     x0, y0, x1, y1 = corners
-    left, top = max(x0 - 1, 0), max(y0 - 1, 0)
-    part = pixels[top : y1 + 1, left : x1 + 1]
-    picture = Image.fromarray(part)
-    draw = ImageDraw.Draw(picture, "RGBA")
+    edge = width + 2
+    left, top, right, bottom = (x0 - 1) // 2 * 2, (y0 - 1) // 2 * 2, x1 + 1, y1 + 1
+    # the part inside of the sides
+    x, y, far, low = (x0 + edge) // 2 * 2, (y0 + edge) // 2 * 2, (x1 + 1 - edge) // 2 * 2, (y1 + 1 - edge) // 2 * 2
+    parts = [(left, top, right, bottom)]
+    if x < far and y < low:
+        parts = [(left, top, right, y), (left, low, right, bottom), (left, y, x, low), (far, y, right, low)]
+    return [(_part_of_outline(part, corners, colour, width), part[0], part[1]) for part in parts]
+
+
+def _part_of_outline(part: tuple[int, int, int, int], corners: tuple[int, int, int, int], colour: Colour, width: int) -> Mark:
+    (left, top, right, bottom), (x0, y0, x1, y1) = part, corners
+    picture = Image.new("RGBA", (right - left, bottom - top), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(picture)
     draw.rectangle((x0 - 1 - left, y0 - 1 - top, x1 - left, y1 - top), outline=(0, 0, 0, 130), width=width + 2)
     draw.rectangle((x0 - left, y0 - top, x1 - 1 - left, y1 - 1 - top), outline=(*colour, 255), width=width)
-    part[:] = np.asarray(picture)
-
-
-def put(pixels: Pixels, mark: Image.Image, left: int, top: int) -> None:
-    """Paste a mark, RGBA, over the pixels at a position, as far as it lies within."""
-    x, y = max(left, 0), max(top, 0)
-    part = pixels[y : max(top + mark.height, 0), x : max(left + mark.width, 0)]
-    if part.size:
-        picture = Image.fromarray(part)
-        picture.paste(mark, (left - x, top - y), mark)
-        part[:] = np.asarray(picture)
+    return Mark(picture)
 
 
 def _letters(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, font: ImageFont.FreeTypeFont, ink: Colour) -> None:

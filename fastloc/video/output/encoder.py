@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import av
-import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
-from numpy.typing import NDArray
 
 from fastloc.errors import warn
 from fastloc.video.output.audio import Sound
+from fastloc.video.output.canvas import Canvas
 from fastloc.video.output.containers import Container
 from fastloc.video.output.picture_track import add_pictures
 from fastloc.video.output.preview import Preview, PreviewedFile
+from fastloc.video.sources.planes import Planes
 
 __all__ = ["Encoder"]
-
-Pixels = NDArray[np.uint8]
 
 # a container's clock is made at least this fine, a power of two finer than the pictures': sound is placed on it too
 FINEST = 10000
@@ -82,11 +80,10 @@ class Encoder:
         self._finished = False
         self._step = max(round(1 / (rate * time_base)), 1)
 
-    def write(self, pixels: Pixels, pts: int | None) -> None:
-        """Add one picture, uint8 [H, W, 3] RGB of `size`; without `pts` one frame after the last one, and always after it."""
+    def write(self, picture: Canvas, pts: int | None) -> None:
+        """Add one picture of `size`; without `pts` one frame after the last one, and always after it."""
         at = self._place(None if pts is None else round(pts * self._scale)) - self._left_out
-        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        made = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        made = _frame(picture)
         made.pts, made.time_base, made.duration = at - self.shift, self.time_base, self._step
         self._mux(self._stream.encode(made))
         self._show(made)
@@ -157,6 +154,15 @@ class Encoder:
             if self._sound is not None:
                 self._sound.until(packet.dts * packet.time_base + self._offset, self._offset)
             self._output.mux(packet)
+
+
+def _frame(picture: Canvas) -> av.VideoFrame:
+    """A new frame, yuv420p in BT.709, limited range."""
+    if isinstance(picture, Planes):
+        # the caller's planes may be a decoder's, whose frame keeps its own times
+        return cast(av.VideoFrame, picture.copy().native)
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
 
 
 def _clock(time_base: Fraction) -> int:

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastloc.errors import VideoError, warn
+from fastloc.video.output.canvas import Canvas
 from fastloc.video.output.containers import container_of
 from fastloc.video.output.encoder import Encoder
 from fastloc.video.output.mp4_repair import trim
 from fastloc.video.output.partial_file import PartialFile, reason
 from fastloc.video.sources.av_allowed import LOCAL, local_place
+from fastloc.video.sources.planes import Planes
 
 __all__ = ["VideoWriter"]
 
@@ -83,16 +85,20 @@ class VideoWriter:
         """Path of the file until it is complete."""
         return self._file.part
 
-    def write(self, pixels: Pixels, pts: int | None = None) -> None:
-        """Add one picture, uint8 [H, W, 3] RGB, shown from `pts` (in units of `time_base`) on; None: one frame after the last one.
+    def write(self, picture: Canvas, pts: int | None = None) -> None:
+        """Add one picture, uint8 [H, W, 3] RGB or `Planes`, shown from `pts` (in units of `time_base`) on; None: one frame after the last
+        one. Planes of the first picture's size are encoded as they are.
 
         A timestamp that is not after the last one is moved to the next tick. Raises VideoError where it cannot be encoded, or written.
         """
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-            raise VideoError(f"{self.path}: a picture must be uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}")
+        if not isinstance(picture, Planes) and (picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8):
+            raise VideoError(f"{self.path}: a picture must be uint8 [H, W, 3], got {picture.dtype} {list(picture.shape)}")
+        high, wide = picture.shape[:2]
         if self._encoder is None:
-            self._encoder = self._begin(pixels.shape[:2], 0 if pts is None else pts)
-        self._step(self._encoder.write, fitted(pixels, self._encoder.size), pts)
+            self._encoder = self._begin((high, wide), 0 if pts is None else pts)
+        if isinstance(picture, Planes) and (high, wide) != self._encoder.size:
+            picture = picture.rgb()
+        self._step(self._encoder.write, picture if isinstance(picture, Planes) else fitted(picture, self._encoder.size), pts)
         self.frames += 1
 
     def close(self, rest: bool = True) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace
+from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from fastloc.errors import ImageError
+from fastloc.video.sources.planes import Planes
 
-__all__ = ["Orientation", "orientation", "to_rgb"]
+__all__ = ["Orientation", "orientation", "planes_of", "to_rgb"]
 
 # AVCOL_SPC_UNSPECIFIED
 UNTAGGED = 2
@@ -83,6 +84,16 @@ def to_rgb(frame: av.VideoFrame, turn: Orientation = UPRIGHT) -> Pixels:
     except (av.FFmpegError, ValueError) as error:
         raise ImageError(f"a frame in {frame.format.name} cannot be converted to RGB ({type(error).__name__})") from None
     return turn.apply(_over_white(pixels) if see_through else pixels)
+
+
+def planes_of(frame: av.VideoFrame) -> Planes | None:
+    """The frame's own planes, not copied, where they are what `Planes` says by the reading of `to_rgb`; None for every other frame: another
+    pixel format, matrix or range, an odd side, or one that has to be turned."""
+    plain = frame.format.name == "yuv420p" and frame.color_range != ColorRange.JPEG and not (frame.height % 2 or frame.width % 2)
+    if not plain or not (frame.colorspace == Colorspace.ITU709 or _high_definition(frame)) or orientation(frame) != UPRIGHT:
+        return None
+    # lines that are stored from the last one on
+    return Planes.over(frame) if all(plane.line_size >= plane.width for plane in frame.planes) else None
 
 
 def _high_definition(frame: av.VideoFrame) -> bool:

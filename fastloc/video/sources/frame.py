@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.video.sources.planes import Planes
 
 __all__ = ["Frame"]
 
@@ -53,6 +54,17 @@ class Frame:
             if self._rgb is None:
                 self._rgb = self._convert()
             return self._rgb
+
+    @property
+    def planes(self) -> Planes | None:
+        """The decoder's own planes, not copied and not to be written into, where they are as `Planes` says; None for every other frame, an
+        array, or one that came from another process."""
+        # by its name, so that PyAV need not be installed
+        if not type(self.native).__module__.startswith("av.video"):
+            return None
+        from fastloc.video.sources.av_pixels import planes_of
+
+        return planes_of(self.native)
 
     @property
     def converted(self) -> bool:
