@@ -67,69 +67,83 @@ def test_colours_of_bt709() -> None:
 
 
 def test_each_cover_over_each_value() -> None:
-    """Within two levels of the exact mixture; 0 changes nothing and 255 leaves the colour alone."""
+    """Within two levels of the exact mixture; 0 changes nothing and 255 leaves the colour alone. Covers rise with rows, values with
+    columns."""
     canvas = planes((512, 512)).blank()
-    values = np.repeat(np.arange(256, dtype=np.uint8), 2)
-    canvas.luma[:] = values
-    canvas.blue[:] = canvas.red[:] = values[::2]
-    heats = np.repeat(np.arange(256, dtype=np.uint8), 2)[None, :, None].repeat(512, 2)
+    values = np.arange(256, dtype=np.uint8)
+    canvas.luma[:] = values.repeat(2)
+    canvas.blue[:] = canvas.red[:] = values
+    heats = values[None, :, None].repeat(512, 2)
     for colour in ((255, 0, 128), (0, 255, 1), (0, 0, 0), (255, 255, 255)):
-        paints = plane_paints(np.tile(np.array(colour, np.uint8), (256, 1)), range(256))
-        drawn = paint_planes(canvas, parts_of(heats), parts_of(heats[:, ::2, ::2]), paints)
+        drawn = paint_planes(canvas, parts_of(heats), plane_paints(np.tile(np.array(colour, np.uint8), (256, 1)), range(256)))
         for plane, old, goal in zip(drawn.all, canvas.all, to_yuv(np.array(colour)), strict=True):
-            cover = np.linspace(0, 1, len(plane)) if len(plane) == 256 else np.repeat(np.linspace(0, 1, 256), 2)
-            exact = old * (1 - cover[:, None]) + goal * cover[:, None]
-            assert np.abs(plane - exact).max() < 2, colour
+            cover = np.repeat(np.arange(256), len(plane) // 256)[:, None] / 255
+            assert np.abs(plane - (old * (1 - cover) + goal * cover)).max() < 2, colour
             assert np.array_equal(plane[0], old[0]) and (plane[-1] == round(goal)).all()
+
+
+def test_parts_at_odd_columns() -> None:
+    """Both rows of luma, and chroma of the even columns alone; what is around stays, and so does the source."""
+    canvas = planes((8, 12))
+    paints = plane_paints(np.full((256, 3), 255, np.uint8), [255] * 256)
+    for first, last in ((0, 12), (1, 2), (2, 3), (3, 8), (11, 12), (5, 12)):
+        before = canvas.copy()
+        part = (slice(1, 3), slice(first, last), np.full((2, last - first), 9))
+        drawn = paint_planes(canvas, [(slice(0, 2), [(slice(0, 0), slice(0, 1), part[2][:0, :1])]), (slice(2, 4), [])], paints)
+        assert all(np.array_equal(new, old) for new, old in zip(drawn.all, canvas.all, strict=True)), "no part"
+        drawn = paint_planes(canvas, [(slice(0, 4), [part])], paints)
+        expected = canvas.copy()
+        expected.luma[2:6, first:last] = 235
+        even = [column // 2 for column in range(first, last) if column % 2 == 0]
+        expected.blue[1:3, even] = expected.red[1:3, even] = 128
+        assert all(np.array_equal(new, old) for new, old in zip(drawn.all, expected.all, strict=True)), (first, last)
+        assert all(np.array_equal(new, old) for new, old in zip(before.all, canvas.all, strict=True))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_heat_in_planes_is_the_literal_mixture(threads: int) -> None:
-    """Luma within three levels of the float64 statement wherever it is clear which text is the strongest, two of painting and one of a
-    step of heat; chroma so of the mean of its four pixels where all have the same text. Neither is brighter or darker on average."""
+    """Within three levels of the float64 statement wherever it is clear which text is the strongest, two of painting and one of a step of
+    heat, which is read between two rows, for chroma at the even columns. Nothing is brighter or darker on average."""
     size = (1024, 1026) if threads > 1 else (270, 480)
     canvas, found = planes(size), result(4, size)
-    drawer = Drawer(threads=threads, threshold=1.0)
-    drawn = drawer(canvas, found)
+    drawn = Drawer(threads=threads, threshold=1.0)(canvas, found)
     assert isinstance(drawn, Planes)
-    heats = heat_of(found, size).astype(int)
+    heats = heat_of(found, (size[0] // 2, size[1])).astype(int)
     order = np.sort(heats, axis=0)
     clear, text, heat = order[-1] - order[-2] > 2, heats.argmax(0), heats.max(0) / 255.0
     rise = np.clip((heat - 0.3) / 0.6, 0, 1)
     cover = 0.6 * rise * rise * (3 - 2 * rise)
     hues = to_yuv(np.array([(255, 84, 48), (40, 140, 255), (64, 214, 96), (255, 200, 20)]))
     # below the legend, and beside the rings
-    seen = np.zeros(size, bool)
-    seen[size[0] // 2 :, : size[1] // 2] = True
+    seen = np.zeros((size[0] // 2, size[1]), bool)
+    seen[size[0] // 4 :, : size[1] // 2] = True
     for point in found.points():
-        seen[max(point.y - 40, 0) : point.y + 40, max(point.x - 40, 0) : point.x + 40] = False
-    exact = canvas.luma * (1 - cover) + hues[text, 0] * cover
-    assert (clear & seen).sum() > 0.1 * clear.size and (cover[seen] > 0.3).mean() > 0.05
-    assert np.abs(drawn.luma - exact)[clear & seen].max() <= 3
-    assert np.abs((drawn.luma - exact)[clear & seen].mean()) < 0.5
-    same = four((clear & seen).astype(float)) == 1
-    same &= (text[::2, ::2] == text[1::2, 1::2]) & (text[1::2, ::2] == text[::2, 1::2]) & (text[::2, ::2] == text[1::2, ::2])
-    for plane, old, axis in ((drawn.blue, canvas.blue, 1), (drawn.red, canvas.red, 2)):
-        exact = old * (1 - four(cover)) + four(hues[text, axis] * cover)
-        assert np.abs(plane - exact)[same].max() <= 3
-        assert np.abs((plane - exact)[same].mean()) < 0.5
+        seen[max(point.y // 2 - 20, 0) : point.y // 2 + 20, max(point.x - 40, 0) : point.x + 40] = False
+    seen &= clear
+    assert seen.mean() > 0.1 and (cover[seen] > 0.3).mean() > 0.05
+    for plane, old, axis in zip(drawn.all, canvas.all, range(3), strict=True):
+        share, ink, here = (each[:, ::2] if axis else each.repeat(2, 0) for each in (cover, hues[text, axis], seen))
+        off = (plane - (old * (1 - share) + ink * share))[here]
+        assert np.abs(off).max() <= 3 and abs(off.mean()) < 0.5, (axis, float(np.abs(off).max()), float(off.mean()))
 
 
 @pytest.mark.parametrize("texts", [1, 4])
 @pytest.mark.parametrize("style", STYLES_IN_PLANES)
 def test_planes_look_like_the_rgb_drawing(style: str, texts: int) -> None:
     """The same frame both ways: luma as that of each RGB pixel, chroma as the mean of four; the source is left as it was."""
-    canvas, found = planes(), result(texts)
+    size = (540, 960) if style == "heat" else SIZE
+    canvas, found = planes(size), result(texts, size)
     before = canvas.copy()
     drawn, pixels = Drawer(style)(canvas, found), Drawer(style)(canvas.rgb(), found)
-    assert isinstance(drawn, Planes) and drawn.shape == SIZE
+    assert isinstance(drawn, Planes) and drawn.shape == size
     assert all(np.array_equal(old, new) for old, new in zip(before.all, canvas.all, strict=True))
     exact = to_yuv(pixels)
     for plane, expected in zip(drawn.all, (exact[..., 0], four(exact[..., 1]), four(exact[..., 2])), strict=True):
         off = np.abs(plane - expected)
-        # a sample of chroma between two texts, or below two marks, has the one's colour or a share of both; RGB alone is off by 2.2
-        assert np.quantile(off, 0.97) <= 4 and off.mean() < 1.25, (style, float(off.mean()), float(off.max()))
-    assert np.abs(drawn.luma - exact[..., 0]).max() <= 4
+        # a sample of chroma between two texts, or below two marks, has the one's colour or a share of both
+        assert np.quantile(off, 0.97) <= 4 and off.mean() < 1.5, (style, float(off.mean()), float(off.max()))
+    # swscale's RGB is off by 2.2 and painting by 2, and heat is half a row away; where that row has another text, luma is the other's
+    assert np.quantile(np.abs(drawn.luma - exact[..., 0]), 0.99 if style == "heat" and texts > 1 else 1) <= 5
     assert not np.array_equal(drawn.luma, canvas.luma)
 
 

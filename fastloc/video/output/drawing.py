@@ -94,13 +94,11 @@ class Drawer:
         high, wide = canvas.shape[:2]
         threads = self._threads if high * wide >= SHARED else 1
         least = least_of(inks.words)
-        parts = warm_parts(result, (high, wide), least, threads)
         painted: Canvas
         if isinstance(canvas, Planes):
-            # a sample of chroma lies between four pixels, which is where a picture of half the size has its pixel
-            painted = paint_planes(canvas, parts, warm_parts(result, (high // 2, wide // 2), least, threads), inks.planes)
+            painted = paint_planes(canvas, warm_parts(result, (high // 2, wide), least, threads), inks.planes)
         else:
-            painted = paint(canvas, parts, inks.words)
+            painted = paint(canvas, warm_parts(result, (high, wide), least, threads), inks.words)
         peaks = peaks_of(result)
         self._rings(painted, peaks)
         _legend(painted, peaks)

@@ -159,8 +159,8 @@ class Encoder:
 def _frame(picture: Canvas) -> av.VideoFrame:
     """A new frame, yuv420p in BT.709, limited range."""
     if isinstance(picture, Planes):
-        # the caller's planes may be a decoder's, whose frame keeps its own times
-        return cast(av.VideoFrame, picture.copy().native)
+        # a decoder's frame keeps its own times
+        return cast(av.VideoFrame, (picture if picture.new else picture.copy()).native)
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
     return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
 

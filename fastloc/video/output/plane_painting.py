@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.imaging.heat_arrays import side_by_side
-from fastloc.video.output.warm_parts import Part, Stream
+from fastloc.video.output.warm_parts import Part, Places, Stream
 from fastloc.video.sources.planes import Planes, to_yuv
 
 __all__ = ["PlanePaints", "paint_planes", "plane_paints"]
@@ -38,49 +37,75 @@ def plane_paints(colours: Steps, cover: Sequence[int]) -> PlanePaints:
     return PlanePaints(*map(np.ascontiguousarray, (luma, blue, red)))
 
 
-def paint_planes(planes: Planes, luma: Sequence[Stream], chroma: Sequence[Stream], paints: PlanePaints) -> Planes:
+def paint_planes(planes: Planes, streams: Sequence[Stream], paints: PlanePaints) -> Planes:
     """New planes: each part is painted over the picture, a pixel as its paints say at its place, [256 * n] for heat 0 … 255 of each text.
 
-    luma, chroma: as many streams, of the parts at the picture's size and at half of it. Each of both is painted in a thread of its own;
-    together they have all rows once. A cover of 0 leaves a value as it is; another is within two levels of the exact mixture.
+    Parts are of a picture [H/2, W]: heat is read between two rows of luma, which is where chroma lies, and holds for both; chroma takes
+    that of the even columns, where it lies in most videos (H.264's chroma location 0). Each stream is read and painted in a thread of its
+    own; together they have all rows once. A cover of 0 leaves a value as it is; another is within two levels of the exact mixture.
     """
     painted = planes.blank()
-    bright = [(planes.luma, painted.luma, paints.luma)]
-    coloured = [(planes.blue, painted.blue, paints.blue), (planes.red, painted.red, paints.red)]
-    side_by_side([partial(_both, (bright, *one), (coloured, *other)) for one, other in zip(luma, chroma, strict=True)])
+    side_by_side([partial(_paint, planes, painted, *stream, paints) for stream in streams])
     return painted
 
 
-def _both(*halves: tuple[Any, slice, Iterable[Part]]) -> None:
-    for half in halves:
-        _paint(*half)
-
-
-def _paint(layers: Sequence[tuple[Steps, Steps, Words]], within: slice, parts: Iterable[Part]) -> None:
-    """Paint the parts in each layer: a plane, the one that is painted, and the paints."""
+def _paint(planes: Planes, painted: Planes, within: slice, parts: Iterable[Part], paints: PlanePaints) -> None:
+    # pairs of rows, [H/2, 2, W], and rows of chroma
+    layers = [
+        (_pairs(planes.luma), _pairs(painted.luma), paints.luma),
+        (planes.blue[:, None], painted.blue[:, None], paints.blue),
+        (planes.red[:, None], painted.red[:, None], paints.red),
+    ]
     # kept from part to part: memory that was just read and written is in the cache
-    room, copied = np.empty((3, 0), np.uint16), within.start
+    room, copied = _Room(0), within.start
     for rows, columns, places in parts:
-        if room.shape[1] < places.size:
-            room = np.empty((3, places.size), np.uint16)
-        words, mixed, left = (each[: places.size].reshape(places.shape) for each in room)
-        for plane, painted, table in layers:
-            painted[copied : rows.stop] = plane[copied : rows.stop]
-            # "wrap" and not "raise", which writes into a copy first
-            table.take(places, out=words, mode="wrap")
-            np.copyto(mixed, plane[rows, columns])
-            _mix(mixed, words, left)
-            np.copyto(painted[rows, columns], mixed, casting="unsafe")
+        for plane, new, _ in layers:
+            new[copied : rows.stop] = plane[copied : rows.stop]
         copied = max(copied, rows.stop)
-    for plane, painted, _ in layers:
-        painted[copied : within.stop] = plane[copied : within.stop]
+        if room.pixels < places.size:
+            room = _Room(places.size)
+        across, coloured = slice((columns.start + 1) // 2, (columns.stop + 1) // 2), room.even(places, columns.start % 2)
+        for (plane, new, table), where, at in zip(layers, (columns, across, across), (places, coloured, coloured), strict=True):
+            if at.size:
+                _mix(plane[rows, :, where], new[rows, :, where], table, at, room)
+    for plane, new, _ in layers:
+        new[copied : within.stop] = plane[copied : within.stop]
 
 
-def _mix(mixed: Words, words: Words, left: Words) -> None:
-    """Paint over values, in place. What is left of a value is one 256th part more than the paint says: all of it for 255, none for 0; what
-    it adds below the whole levels is at most what the paint leaves room for. left: memory for the work."""
+class _Room:
+    """Memory for the work on a part of so many places at most."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels = pixels
+        self.words, self.left = np.empty((2, pixels), np.uint16)
+        self.mixed, self._places = np.empty(2 * pixels, np.uint16), np.empty(pixels, np.intp)
+
+    def even(self, places: Places, first: int) -> Places:
+        """Every second column from the first one on, side by side."""
+        some = places[:, first::2]
+        found = self._places[: some.size].reshape(some.shape)
+        np.copyto(found, some)
+        return found
+
+
+def _pairs(plane: Steps) -> Steps:
+    """Two rows at a time, [H/2, 2, W], not copied."""
+    high, wide = plane.shape
+    line, step = plane.strides
+    return np.lib.stride_tricks.as_strided(plane, (high // 2, 2, wide), (2 * line, line, step))
+
+
+def _mix(plane: Steps, new: Steps, table: Words, places: Places, room: _Room) -> None:
+    """Paint over values [n, 1 or 2, W] at places [n, W]. What is left of a value is one 256th part more than the paint says: all of it for
+    255, none for 0; what this adds below the whole levels is at most what the paint leaves room for."""
+    words, left = (each[: places.size].reshape(places.shape) for each in (room.words, room.left))
+    mixed = room.mixed[: plane.size].reshape(plane.shape)
+    # "wrap" and not "raise", which writes into a copy first
+    table.take(places, out=words, mode="wrap")
     np.bitwise_and(words, np.uint16(255), out=left)
     left += np.uint16(1)
-    mixed *= left
-    mixed += words
+    np.copyto(mixed, plane)
+    mixed *= left[:, None]
+    mixed += words[:, None]
     mixed >>= np.uint16(8)
+    np.copyto(new, mixed, casting="unsafe")

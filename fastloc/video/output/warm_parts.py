@@ -22,7 +22,7 @@ from fastloc.imaging.heat_arrays import grid_steps, heat_at
 from fastloc.results.result import Result
 from fastloc.video.output.heat_rendering import heat_of, limits_of, matrices_of, order_of
 
-__all__ = ["MOST", "Part", "Stream", "parts_of", "warm_parts"]
+__all__ = ["MOST", "Part", "Places", "Stream", "parts_of", "warm_parts"]
 
 Floats = NDArray[Any]
 Steps = NDArray[np.uint8]
@@ -81,7 +81,7 @@ class _Cells:
         across: float32 [T, h, W], the rows of cells at all columns of pixels, in steps of heat + 1/2
         rivals: [T, h, w], texts that may be the strongest one at some pixel between a cell and the next ones, and warm
         tops, lefts: the first pixel at or behind each cell's centre, and the end of the pixels
-        cut: True where heat is cut off at 0 and at 255
+        cut: bool [T, h], True where heat is cut off at 0 or at 255 between a row of cells and the next
     """
 
     rows: Floats
@@ -89,7 +89,7 @@ class _Cells:
     rivals: Bools
     tops: list[int]
     lefts: list[int]
-    cut: bool
+    cut: Bools
 
 
 def _cells(result: Result, size: tuple[int, int], least: int) -> _Cells:
@@ -98,10 +98,13 @@ def _cells(result: Result, size: tuple[int, int], least: int) -> _Cells:
     heat = heat_at(heatmaps.heat_of(*how), size)
     steps, inside = grid_steps(heat), heat.geometry.covered()
     # cells may lie beyond the ends of all pixels of the full size
-    cut = (result.limits is not None or size != result.geometry.picture) and bool(steps.min() < 0 or steps.max() >= 256)
+    cut: Bools = np.logical_or.reduce((steps < 0) | (steps >= 256), axis=2)
+    cut[:, :-1] |= cut[:, 1:]
+    if result.limits is None and size == result.geometry.picture:
+        cut.fill(False)
     rows, columns = matrices_of(result, size)
     tops, lefts = (_borders(axes[-1], pixels) for axes, pixels in zip((heat.maps.rows, heat.maps.columns), inside, strict=True))
-    return _Cells(rows, np.matmul(steps, columns.T), _rivals(steps, least, cut), tops, lefts, cut)
+    return _Cells(rows, np.matmul(steps, columns.T), _rivals(steps, least, bool(cut.any())), tops, lefts, cut)
 
 
 def _rivals(steps: Floats, least: int, cut: bool) -> Bools:
@@ -139,10 +142,10 @@ def _parts(cells: _Cells, runs: Sequence[Run]) -> Iterator[Part]:
         for rows in _cut(slice(cells.tops[cell], cells.tops[cell + 1]), columns.stop - columns.start):
             shape = rows.stop - rows.start, columns.stop - columns.start
             values = strip[: shape[0] * shape[1]].reshape(shape)
-            made = heats[: len(texts), : values.size].reshape(-1, *shape)
+            made, weights = heats[: len(texts), : values.size].reshape(-1, *shape), cells.rows[rows, around]
             for out, text in zip(made, texts, strict=True):
-                np.matmul(cells.rows[rows, around], cells.across[text, around, columns], out=values)
-                if cells.cut:
+                np.matmul(weights, cells.across[text, around, columns], out=values)
+                if cells.cut[text, cell]:
                     np.clip(values, 0, TOP, out=values)
                 np.copyto(out, values, casting="unsafe")
             yield rows, columns, _strongest(texts, made, room)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,14 @@ class Planes:
         luma: uint8 [H, W], both even
         blue, red: uint8 [H/2, W/2], the differences of blue and of red from luma
         native: the `av.VideoFrame` whose memory these are
+        new: True where `blank` or `copy` made them: the frame is no decoder's, and an encoder may have it
     """
 
     luma: Plane
     blue: Plane
     red: Plane
     native: Any
+    new: bool = False
 
     @classmethod
     def over(cls, native: Any) -> Planes:
@@ -58,7 +60,7 @@ class Planes:
 
         made = VideoFrame(self.shape[1], self.shape[0], "yuv420p")
         made.colorspace, made.color_range = Colorspace.ITU709, ColorRange.MPEG
-        return Planes.over(made)
+        return replace(Planes.over(made), new=True)
 
     def copy(self) -> Planes:
         """The same picture in memory of its own."""
