@@ -88,6 +88,21 @@ def drawn(result: Any) -> Any:
     return drawer()(FRAMES[result.geometry.picture], result)
 
 
+def drawn_in_planes(result: Any) -> Any:
+    """A decoded frame of a video, drawn in its planes, and the frame that the encoder gets."""
+    return drawer()(PLANES[result.geometry.picture], result).native
+
+
+def drawn_for_an_encoder(result: Any) -> Any:
+    """The same frame the other way: converted to RGB, drawn, and converted back as `Encoder` does it."""
+    import av
+    from av.video.reformatter import ColorRange, Colorspace
+
+    pixels = drawer()(PLANES[result.geometry.picture].rgb(), result)
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+
+
 def decoded(result: Any) -> Any:
     """A JPEG file of the picture's size to the model's input, at a reduced scale where there is one."""
     from fastloc.imaging import images
@@ -102,6 +117,7 @@ def decoded(result: Any) -> Any:
 # made where a step needs one, before the clock starts
 FILES: dict[tuple[int, int], bytes] = {}
 FRAMES: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
+PLANES: dict[tuple[int, int], Any] = {}
 
 STEPS = {
     "maps as bytes": lambda result: result.heatmap_array("uint8") if hasattr(result, "heatmap_array") else result.heatmaps,
@@ -110,6 +126,9 @@ STEPS = {
     "overlay, saved": saved,
     "frame drawn": drawn,
     "frame drawn, two threads": drawn,
+    "frame to RGB, drawn, and back": drawn_for_an_encoder,
+    "frame drawn in planes": drawn_in_planes,
+    "frame drawn in planes, two threads": drawn_in_planes,
     "file to input": decoded,
     "points": lambda result: result.points(),
     "points, boxes": lambda result: (result.points(), result.boxes()),
@@ -120,7 +139,7 @@ STEPS = {
 
 
 # processors of a step, where they are more than one
-PROCESSORS = {"frame drawn, two threads": 2}
+PROCESSORS = {"frame drawn, two threads": 2, "frame drawn in planes, two threads": 2}
 
 
 def held_kb(name: str = "VmHWM") -> int:
@@ -130,6 +149,17 @@ def held_kb(name: str = "VmHWM") -> int:
     return int(found[1]) if found else 0
 
 
+def planes_of(pixels: np.ndarray[Any, Any]) -> Any:
+    """The planes of a frame as a decoder gives it."""
+    import av
+    from av.video.reformatter import ColorRange, Colorspace
+
+    from fastloc.video.sources.planes import Planes
+
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    return Planes.over(frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG))
+
+
 def fresh_peak() -> None:
     """Give memory that nothing holds back to the system, and count the peak from what is held now."""
     ctypes.CDLL(None).malloc_trim(0)
@@ -137,30 +167,33 @@ def fresh_peak() -> None:
 
 
 def measured(case: str, order: str, step: str, repeats: int) -> dict[str, float]:
-    """Milliseconds, the median of several, of results that have computed nothing yet; MB that the first one added to the process; and those
-    that the step alone added, of the last one, whose packages are there."""
+    """Milliseconds, the median of several, of results that have computed nothing yet, and of work of all threads; MB that the first one
+    added to the process; and those that the step alone added, of the last one, whose packages are there."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: PROCESSORS.get(step, 1)])
     size = CASES[case][:2]
     if step == "file to input":
         FILES[size] = jpeg_of(size)
     if STEPS[step] is drawn:
         FRAMES[size] = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    times = []
+    if STEPS[step] in (drawn_in_planes, drawn_for_an_encoder):
+        PLANES[size] = planes_of(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+    times, work = [], []
     before = held_kb()
     after, own = before, 0
     for number in range(repeats):
         result = result_of(case, order)
         if number == repeats - 1:
             fresh_peak()
-        there, begun = held_kb("VmRSS"), time.perf_counter()
+        there, begun, worked = held_kb("VmRSS"), time.perf_counter(), time.process_time()
         # held until the clock and the memory are read: an answer is a part of its cost, and giving it back is not
         answer = STEPS[step](result)
         times.append(1e3 * (time.perf_counter() - begun))
+        work.append(1e3 * (time.process_time() - worked))
         if not number:
             after = held_kb()
         own = held_kb() - there
         del answer, result
-    return {"ms": statistics.median(times), "mb": (after - before) / 1024, "own_mb": own / 1024}
+    return {"ms": statistics.median(times), "cpu_ms": statistics.median(work), "mb": (after - before) / 1024, "own_mb": own / 1024}
 
 
 def child(folder: Path, case: str, order: str, step: str, repeats: int) -> dict[str, float]:
@@ -192,6 +225,7 @@ def row_of(case: str, order: str, step: str, rounds: list[list[dict[str, float]]
     row: dict[str, Any] = {"case": case, "order": order, "step": step}
     for name, side in zip(("before", "now")[-len(sides):], sides, strict=True):
         row[f"{name}_ms"] = spread([one["ms"] for one in side])
+        row[f"{name}_cpu_ms"] = spread([one["cpu_ms"] for one in side])
         for kind in ("mb", "own_mb"):
             row[f"{name}_{kind}"] = round(statistics.median(one[kind] for one in side))
     if len(sides) == 2:
@@ -244,9 +278,11 @@ def _head(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    cells = [f"{row['case']:7} {row['order']:8} {row['step']:24}"]
+    cells = [f"{row['case']:7} {row['order']:8} {row['step']:34}"]
     sides = [name for name in ("before", "now") if f"{name}_ms" in row]
-    cells += [f"{row[f'{name}_ms'][0]:8.1f} ms {row[f'{name}_mb']:5} MB, own {row[f'{name}_own_mb']:4}" for name in sides]
+    for name in sides:
+        ms, cpu = (row[f"{name}_{kind}"][0] for kind in ("ms", "cpu_ms"))
+        cells.append(f"{ms:8.1f} ms (CPU {cpu:7.1f}) {row[f'{name}_mb']:5} MB, own {row[f'{name}_own_mb']:4}")
     return "  ".join([*cells, *(["{:5.2f}x ({:.2f} to {:.2f})".format(*row["ratio"])] if "ratio" in row else [])])
 
 

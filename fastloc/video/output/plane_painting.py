@@ -59,8 +59,10 @@ def _paint(planes: Planes, painted: Planes, within: slice, parts: Iterable[Part]
     # kept from part to part: memory that was just read and written is in the cache
     room, copied = _Room(0), within.start
     for rows, columns, places in parts:
+        # what a part covers from side to side is not copied before
+        before = rows.start if columns == slice(0, planes.shape[1]) else rows.stop
         for plane, new, _ in layers:
-            new[copied : rows.stop] = plane[copied : rows.stop]
+            new[copied:before] = plane[copied:before]
         copied = max(copied, rows.stop)
         if room.pixels < places.size:
             room = _Room(places.size)
