@@ -96,7 +96,7 @@ class Drawer:
         least = least_of(inks.words)
         painted: Canvas
         if isinstance(canvas, Planes):
-            painted = paint_planes(canvas, warm_parts(result, (high // 2, wide), least, threads), inks.planes)
+            painted = paint_planes(canvas, warm_parts(result, (high // 2, wide // 2), least, threads), inks.planes)
         else:
             painted = paint(canvas, warm_parts(result, (high, wide), least, threads), inks.words)
         peaks = peaks_of(result)
