@@ -89,16 +89,25 @@ def drawn(result: Any) -> Any:
 
 
 def drawn_in_planes(result: Any) -> Any:
-    """A decoded frame of a video, drawn in its planes, and the frame that the encoder gets."""
-    return drawer()(PLANES[result.geometry.picture], result).native
+    """A decoded frame of a video, drawn in its planes, and the frame that the encoder gets; through RGB where a commit knows no planes."""
+    try:
+        from fastloc.video.sources.planes import Planes
+    except ImportError:
+        return drawn_for_an_encoder(result)
+    return drawer()(Planes.over(DECODED[result.geometry.picture]), result).native
 
 
 def drawn_for_an_encoder(result: Any) -> Any:
     """The same frame the other way: converted to RGB, drawn, and converted back as `Encoder` does it."""
+    pixels = DECODED[result.geometry.picture].reformat(format="rgb24", threads=1).to_ndarray()
+    return as_yuv(drawer()(pixels, result))
+
+
+def as_yuv(pixels: np.ndarray[Any, Any]) -> Any:
+    """The frame of RGB pixels that an encoder takes, and a decoder gives."""
     import av
     from av.video.reformatter import ColorRange, Colorspace
 
-    pixels = drawer()(PLANES[result.geometry.picture].rgb(), result)
     frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
     return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
 
@@ -117,7 +126,7 @@ def decoded(result: Any) -> Any:
 # made where a step needs one, before the clock starts
 FILES: dict[tuple[int, int], bytes] = {}
 FRAMES: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
-PLANES: dict[tuple[int, int], Any] = {}
+DECODED: dict[tuple[int, int], Any] = {}
 
 STEPS = {
     "maps as bytes": lambda result: result.heatmap_array("uint8") if hasattr(result, "heatmap_array") else result.heatmaps,
@@ -149,17 +158,6 @@ def held_kb(name: str = "VmHWM") -> int:
     return int(found[1]) if found else 0
 
 
-def planes_of(pixels: np.ndarray[Any, Any]) -> Any:
-    """The planes of a frame as a decoder gives it."""
-    import av
-    from av.video.reformatter import ColorRange, Colorspace
-
-    from fastloc.video.sources.planes import Planes
-
-    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-    return Planes.over(frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG))
-
-
 def fresh_peak() -> None:
     """Give memory that nothing holds back to the system, and count the peak from what is held now."""
     ctypes.CDLL(None).malloc_trim(0)
@@ -176,7 +174,7 @@ def measured(case: str, order: str, step: str, repeats: int) -> dict[str, float]
     if STEPS[step] is drawn:
         FRAMES[size] = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     if STEPS[step] in (drawn_in_planes, drawn_for_an_encoder):
-        PLANES[size] = planes_of(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+        DECODED[size] = as_yuv(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
     times, work = [], []
     before = held_kb()
     after, own = before, 0
@@ -269,11 +267,11 @@ def main() -> None:
 
 
 def _head(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts of a record. A process has one thread, unless a step's name says more, and of the packages numpy and Pillow alone."""
+    """The facts of a record. A process has one thread, unless a step's name says more, and of the packages numpy, Pillow and PyAV alone."""
     from video_parts import record
 
-    facts = record.head(("PIL",))
-    facts["versions"] = {name: facts["versions"][name] for name in ("fastloc", "numpy", "PIL")}
+    facts = record.head(("PIL", "av"))
+    facts["versions"] = {name: facts["versions"][name] for name in ("fastloc", "numpy", "PIL", "av")}
     return {**facts, "threads": 1, "against": short(args.against), "rounds": args.rounds, "repeats": args.repeats}
 
 
