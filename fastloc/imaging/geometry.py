@@ -112,8 +112,9 @@ class Geometry:
     def _seen(self, axis: int, cells: int) -> slice:
         cell = self.input[axis] / cells
         start = max(math.floor(-self.corner[axis] / cell), 0)
+        # the picture has a pixel at least behind the corner, so this is beyond the start
         stop = min(math.ceil((self.resized[axis] - self.corner[axis]) / cell), cells)
-        return slice(start, max(stop, start + 1))
+        return slice(start, stop)
 
     def _on_input(self, axis: int, cells: int) -> Axis:
         """The sampling of the input's own pixels."""
@@ -168,8 +169,8 @@ def _stretch(picture: Pair, size: Pair, patch: Pair) -> Fitted:
 
 def _aspect(picture: Pair, size: Pair, patch: Pair) -> Fitted:
     short = min(picture)
-    # the short side comes out at exactly size[0], which is a multiple already
-    height, width = (max(round(size[0] * side / short / cell), 1) * cell for side, cell in zip(picture, patch, strict=True))
+    # the short side comes out at exactly size[0], which is a multiple already, and the other is no shorter
+    height, width = (round(size[0] * side / short / cell) * cell for side, cell in zip(picture, patch, strict=True))
     return (height, width), (height, width), (0, 0)
 
 

@@ -192,8 +192,8 @@ class Manifest:
         one_of("dtype", self.dtype, DTYPES)
         one_of("spelling", self.spelling, SPELLINGS)
         count("opset", self.opset, 1000)
-        most = max(self.texts.count or 1, len(self.texts.names), self.golden.texts if self.golden else 1)
-        count("numbers of all text embeddings", most * self.model.embed, limits.NUMBERS)
+        for texts in filter(None, (self.texts.count, len(self.texts.names), self.golden.texts if self.golden else None)):
+            count("numbers of all text embeddings", texts * self.model.embed, limits.NUMBERS)
         if self.golden is not None and not set(self.golden.outputs) <= set(self.outputs):
             raise FastlocError(f"outputs of the golden must be among {', '.join(self.outputs)}, got {shown(tuple(self.golden.outputs))}")
 

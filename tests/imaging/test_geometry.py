@@ -48,6 +48,8 @@ def test_each_fit_by_hand():
     assert fit((100, 200), 64, 16, "aspect") == Geometry((100, 200), (64, 128), "aspect", (64, 128), (0, 0))
     # 64 * 190 / 100 = 121.6 pixels are 7.6 patches
     assert fit((190, 100), 64, 16, "aspect").input == (128, 64)
+    # one patch, and 1.4 of them
+    assert fit((70, 50), 16, 16, "aspect").input == (16, 16)
     assert fit((100, 200), 64, 16, "crop") == Geometry((100, 200), (64, 64), "crop", (64, 128), (0, 32))
     assert fit((100, 200), 64, 16, "letterbox") == Geometry((100, 200), (64, 64), "letterbox", (32, 64), (-16, 0))
     assert fit((200, 100), (32, 64), 16, "letterbox").resized == (32, 16)
@@ -91,6 +93,9 @@ def test_naflex_by_hand():
     # no larger than a hundred times, and never without a patch
     assert fit((1, 1), 256, 16, "naflex").grid(16) == (7, 7)
     assert fit((1, 9000), 256, 16, "naflex").grid(16) == (1, 256)
+    # the search begins at a millionth, 100 of these pixels, whatever the count; 2 x 2 are within it
+    assert fit((10**8, 10**8), (16, 25600), 16, "naflex").grid(16) == (7, 7)
+    assert fit((500_000, 500_000), 32, 16, "naflex").grid(16) == (2, 2)
     # an input that it made is one that it makes again
     assert fit((100, 200), fit((100, 200), 256, 16, "naflex").input, 16, "naflex").grid(16) == (11, 22)
 
@@ -282,6 +287,9 @@ def test_the_largest_input_is_allowed_and_one_patch_more_is_not():
     assert fit((9, 9), side, 1).grid(1) == (side, side)
     with pytest.raises(FastlocError, match="at most 67,108,864 pixels"):
         fit((9, 9), (side + 1, side), 1)
+    # of two pixels a cell, it is patches again
+    with pytest.raises(FastlocError, match="with 524,288 patches of 1 x 2"):
+        fit((9, 9), 1024, (1, 2))
 
 
 @pytest.mark.parametrize("name", ["aspect", "crop"])
@@ -336,6 +344,7 @@ def test_what_a_crop_covers_and_a_letterbox_sees_at_the_ends():
 
 def test_steps_are_what_resampling_multiplies():
     geometry = fit((30, 50), (32, 48), 16, "stretch")
+    assert [len(each) for each in geometry.steps((2, 3))] == [1, 1]
     for through in (False, True):
         made = []
         for axis, steps in enumerate(geometry.steps((2, 3), through)):

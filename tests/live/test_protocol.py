@@ -82,3 +82,10 @@ def test_facts_that_are_broken(facts: bytes) -> None:
 
 def test_the_longest_side() -> None:
     assert read_answer(answered(b'{"shape":[0,65536,2,3]}', b"")).heat.shape == (0, 65536, 2, 3)
+    with pytest.raises(Violation, match="the facts of an answer are broken"):
+        read_answer(answered(b'{"shape":[0,65537,2,3]}', b""))
+
+
+def test_a_header_alone_is_long_enough_and_has_no_facts() -> None:
+    with pytest.raises(Violation, match="the facts of an answer are broken"):
+        read_answer(answered(b"", b""))

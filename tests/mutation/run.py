@@ -17,7 +17,8 @@ HERE = Path(__file__).resolve().parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(HERE))
 
-from mutating.campaign import REPO, TARGETS, Score, campaign  # noqa: E402
+from mutating.campaign import Score, campaign  # noqa: E402
+from mutating.targets import REPO, TARGETS  # noqa: E402
 
 
 def main() -> int:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from forked import needs_fork
-from mutating.campaign import TARGETS, Target, campaign
+from mutating.campaign import campaign
 from mutating.equivalent import EQUIVALENT
 from mutating.mutants import mutants, mutated
+from mutating.targets import TARGETS, Target
 
 CODE = '''
 """A docstring of 1 line."""

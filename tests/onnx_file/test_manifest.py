@@ -163,6 +163,9 @@ def test_there_and_back() -> None:
             Manifest.loads(text, "x.onnx")
     with pytest.raises(ModelError, match=r"x\.onnx was not exported by fastloc"):
         Manifest.of({}, "x.onnx")
+    # the schema is read by, unless the file came with fastloc
+    with pytest.raises(ModelError, match=r"x\.onnx"):
+        Manifest.of({KEY: MANIFEST.dumps().replace('"format": 1', '"format": 2')}, "x.onnx")
 
 
 def test_the_shipped_file_is_read_alike_with_and_without_the_schema() -> None:

@@ -1,5 +1,5 @@
-"""Campaigns of mutants: each runs the tests of its file in a forked child, into which the changed module is imported in place of the
-file's, so that no file is copied or written.
+"""Campaigns of mutants: the tests that come to a mutant's line run first, in a child where they are collected already. A mutant that they
+miss is run again with all tests, in a child that imports the changed module in place of the file's. No file is copied or written.
 """
 
 from __future__ import annotations
@@ -16,43 +16,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from mutating.collected import Collected, run_pytest
 from mutating.equivalent import EQUIVALENT
 from mutating.mutants import Mutant, mutants, mutated
+from mutating.targets import Target
 
-__all__ = ["REPO", "TARGETS", "Score", "Target", "campaign", "survives"]
-
-REPO = Path(__file__).resolve().parents[3]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A module, the tests that should notice its mutants, and packages that its tests import, which are imported once for all."""
-
-    module: str
-    tests: tuple[str, ...]
-    imports: tuple[str, ...] = ("numpy", "PIL.Image", "torch")
-
-    @property
-    def file(self) -> Path:
-        return REPO / Path(*self.module.split(".")).with_suffix(".py")
-
-
-_IMAGING = ("tests/imaging/test_axis_sampling.py", "tests/imaging/test_geometry.py")
-# the quickest tests come first: the first that fails ends a child
-TARGETS = {
-    "geometry": Target("fastloc.imaging.geometry", _IMAGING, ("numpy", "PIL.Image", "torch", "torchvision")),
-    "axis_sampling": Target("fastloc.imaging.axis_sampling", _IMAGING, ("numpy", "PIL.Image", "torch", "torchvision")),
-    "manifest": Target("fastloc.onnx_file.manifest", ("tests/onnx_file/test_manifest.py", "tests/onnx_file/test_damage.py")),
-    "protobuf": Target("fastloc.onnx_file.protobuf", ("tests/onnx_file/test_protobuf.py",)),
-    "protocol": Target("fastloc.live.protocol", ("tests/live/test_protocol.py", "tests/live/test_messages.py")),
-    "attention": Target("fastloc.functional.attention", ("tests/functional/test_attention.py", "tests/functional/test_vit.py")),
-    "readout": Target("fastloc.functional.readout", ("tests/functional/test_readout.py", "tests/functional/test_vit.py")),
-    "similarity": Target("fastloc.functional.similarity", ("tests/functional/test_relevance.py",)),
-}
+__all__ = ["Score", "campaign", "survives"]
 
 
 class _Changed(importlib.machinery.SourceFileLoader):
@@ -84,7 +56,9 @@ def survives(target: Target, tree: ast.Module | None, seconds: float) -> bool:
         status = 1
         # whatever happens in a child, it never returns
         try:
-            status = _tested(target, tree)
+            if tree is not None:
+                sys.meta_path.insert(0, _Finder(target, tree))
+            status = run_pytest(target, "-x")
         finally:
             os._exit(status)
     limit = time.monotonic() + seconds
@@ -96,20 +70,6 @@ def survives(target: Target, tree: ast.Module | None, seconds: float) -> bool:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return False
-
-
-def _tested(target: Target, tree: ast.Module | None) -> int:
-    import pytest
-
-    os.chdir(REPO)
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
-    if tree is not None:
-        sys.meta_path.insert(0, _Finder(target, tree))
-    # plugins and tests/conftest.py cost more than the tests, and these need neither; cases that are slow are all left out
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    return int(pytest.main(["-x", "-q", "-m", "not slow", "--noconftest", "-p", "no:cacheprovider", *target.tests]))
 
 
 @dataclass(frozen=True)
@@ -144,8 +104,7 @@ def campaign(name: str, target: Target, seconds: float, seed: int = 0, lines: Se
     source = target.file.read_text(encoding="utf-8")
     every = [each for each in mutants(source) if not lines or each.line in lines]
     begun = time.monotonic()
-    if not survives(target, None, 300):
-        raise RuntimeError(f"{name}: its tests fail without a mutant")
+    collected = Collected(target)
     usual = time.monotonic() - begun
     counts: Counter[str] = Counter()
     survivors = []
@@ -155,9 +114,10 @@ def campaign(name: str, target: Target, seconds: float, seed: int = 0, lines: Se
         counts["run"] += 1
         if (name, each.name) in EQUIVALENT:
             counts["equivalent"] += 1
-        elif survives(target, mutated(source, each.number), 3 * usual + 5):
-            survivors.append(each)
-        else:
+        elif collected.notices(each.number) or not survives(target, mutated(source, each.number), 3 * usual + 5):
             counts["killed"] += 1
+        else:
+            survivors.append(each)
+    collected.close()
     survivors.sort(key=lambda each: each.number)
     return Score(len(every), counts["run"], counts["killed"], tuple(survivors), counts["equivalent"])

@@ -4,4 +4,18 @@ from __future__ import annotations
 
 __all__ = ["EQUIVALENT"]
 
-EQUIVALENT: dict[tuple[str, str], str] = {}
+_ONE_NUMBER = "`fit` refuses a size of two numbers for the fits of SHORT_SIDE, so both are the same"
+
+EQUIVALENT: dict[tuple[str, str], str] = {
+    ("geometry", "_aspect: size[0] → size[1]"): _ONE_NUMBER,
+    ("geometry", "_own: size[0] → size[1]"): _ONE_NUMBER,
+    ("geometry", "_crop: h * width < w * height → h * width <= w * height"): (
+        "of equal ratios w * height / width is h and h * width / height is w, exact in floats: both branches give the input's own size"
+    ),
+    ("geometry", "_naflex: math.prod(size) // math.prod(patch) → math.prod(size) / math.prod(patch)"): (
+        "`fit` refuses a size that the patch does not divide, so the quotient is whole"
+    ),
+    ("geometry", "_naflex: high - low >= NAFLEX_EPS → high - low > NAFLEX_EPS"): (
+        "the widths are halves of 100 - 1e-6 again and again, 1.19e-5 and then 5.96e-6, whatever the picture: none is 1e-5"
+    ),
+}

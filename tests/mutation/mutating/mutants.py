@@ -1,7 +1,7 @@
 """Mutants of a module: one small change of its syntax tree each, that tests should notice.
 
 Comparisons, arithmetic, constants, boolean operators, signs, returned values and raised errors are changed. Messages, annotations,
-decorators and `__all__` are left alone: no test should depend on those.
+decorators, `__all__` and `strict` of `zip`, which asserts, are left alone: no test should depend on those.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ def _sites(tree: ast.Module) -> list[_Site]:
 
 def _nodes(node: ast.AST, place: str) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(node, LEFT_ALONE) or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"):
+        return
+    if isinstance(node, ast.keyword) and node.arg == "strict":
         return
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         place = node.name if place == "module" else f"{place}.{node.name}"

@@ -1,0 +1,36 @@
+"""The modules that mutation testing changes, and the tests that should notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["REPO", "TARGETS", "Target"]
+
+REPO = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A module, the tests that should notice its mutants, and packages that its tests import, which are imported once for all."""
+
+    module: str
+    tests: tuple[str, ...]
+    imports: tuple[str, ...] = ("numpy", "PIL.Image", "torch")
+
+    @property
+    def file(self) -> Path:
+        return REPO / Path(*self.module.split(".")).with_suffix(".py")
+
+
+_IMAGING = ("tests/imaging/test_axis_sampling.py", "tests/imaging/test_geometry.py")
+TARGETS = {
+    "geometry": Target("fastloc.imaging.geometry", _IMAGING, ("numpy", "PIL.Image", "torch", "torchvision")),
+    "axis_sampling": Target("fastloc.imaging.axis_sampling", _IMAGING, ("numpy", "PIL.Image", "torch", "torchvision")),
+    "manifest": Target("fastloc.onnx_file.manifest", ("tests/onnx_file/test_manifest.py", "tests/onnx_file/test_damage.py")),
+    "protobuf": Target("fastloc.onnx_file.protobuf", ("tests/onnx_file/test_protobuf.py",)),
+    "protocol": Target("fastloc.live.protocol", ("tests/live/test_protocol.py", "tests/live/test_messages.py")),
+    "attention": Target("fastloc.functional.attention", ("tests/functional/test_attention.py", "tests/functional/test_vit.py")),
+    "readout": Target("fastloc.functional.readout", ("tests/functional/test_readout.py", "tests/functional/test_vit.py")),
+    "similarity": Target("fastloc.functional.similarity", ("tests/functional/test_relevance.py",)),
+}
