@@ -61,3 +61,14 @@ def test_one_text_less_the_empty_one() -> None:
         readout.similarity(out(), TEXTS[:1], SURGERY)
     with pytest.raises(TextError, match="the image embedding must be given for feature surgery with several texts"):
         readout.similarity(out(None), TEXTS, SURGERY)
+
+
+def test_the_pictures_of_a_batch_keep_their_own_scores() -> None:
+    """Two image embeddings of different lengths, which only the length of each one itself makes unit."""
+    both = torch.tensor([[3.0, 4.0], [0.0, -2.0]], dtype=torch.float64)
+    units = torch.tensor([[0.6, 0.8], [0.0, -1.0]], dtype=torch.float64)
+    torch.testing.assert_close(readout.image_scores(both, TEXTS), torch.stack([TEXTS @ each for each in units]))
+    made = readout.surgery_texts(units, TEXTS)
+    torch.testing.assert_close(made, torch.cat([readout.surgery_texts(each[None], TEXTS) for each in units]))
+    found = readout.similarity(Output(PATCHES.expand(2, -1, -1), both, (1, 3), {}), TEXTS, SURGERY)
+    torch.testing.assert_close(found[:, :, 0, 0], torch.stack([each @ units[0] for each in made]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["EQUIVALENT"]
 
 _ONE_NUMBER = "`fit` refuses a size of two numbers for the fits of SHORT_SIDE, so both are the same"
+_TWO_AXES = "of two axes, the last is axis 1"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
     ("geometry", "_aspect: size[0] → size[1]"): _ONE_NUMBER,
@@ -18,4 +19,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("geometry", "_naflex: high - low >= NAFLEX_EPS → high - low > NAFLEX_EPS"): (
         "the widths are halves of 100 - 1e-6 again and again, 1.19e-5 and then 5.96e-6, whatever the picture: none is 1e-5"
     ),
+    ("readout", "image_scores: -1 → +1"): _TWO_AXES,
+    ("readout", "_surgery: -1 → +1"): _TWO_AXES,
+    ("readout", "surgery_texts: -1 → +1"): _TWO_AXES,
 }

@@ -31,6 +31,6 @@ TARGETS = {
     "protobuf": Target("fastloc.onnx_file.protobuf", ("tests/onnx_file/test_protobuf.py",)),
     "protocol": Target("fastloc.live.protocol", ("tests/live/test_protocol.py", "tests/live/test_messages.py")),
     "attention": Target("fastloc.functional.attention", ("tests/functional/test_attention.py", "tests/functional/test_vit.py")),
-    "readout": Target("fastloc.functional.readout", ("tests/functional/test_readout.py", "tests/functional/test_vit.py")),
-    "similarity": Target("fastloc.functional.similarity", ("tests/functional/test_relevance.py",)),
+    "readout": Target("fastloc.functional.readout", ("tests/functional/test_readout.py", "tests/functional/test_similarity.py")),
+    "similarity": Target("fastloc.functional.similarity", ("tests/functional/test_similarity.py",)),
 }
