@@ -130,7 +130,7 @@ def _local(
         queries, keys = iterate(queries, keys, stacked, recipe.iterations, how, recipe.rho)
     last = stacked[-1] if stacked else _matched(queries, recipe.rho)
     # not `repeat`: TensorRT-RTX's builder crashes on the nodes that it exports to
-    values = torch.cat([v] * count, 2) if count > 1 else v
+    values = v if count == 1 else torch.cat([v] * count, 2)
     own = _own_bias(qkv, streams)
     if recipe.bias_std is None:
         attended = how(queries[:, qkv.prefix :], keys, values, last, own)

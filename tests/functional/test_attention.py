@@ -11,6 +11,7 @@ import towers
 from fastloc.errors import RecipeError
 from fastloc.functional import attention
 from fastloc.functional.attention import Projections
+from fastloc.functional.methods.entropy_matching import matched
 from fastloc.recipes import recipe
 
 EXACT = 1e-12
@@ -33,7 +34,8 @@ TEMPERATURES: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("most", [1, 40, 100, 1 << 22])
+# 126 logits are three queries: two slices
+@pytest.mark.parametrize("most", [1, 40, 100, 126, 1 << 22])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("name", TEMPERATURES)
 def test_both_forms_of_attention(name: str, biased: bool, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +63,21 @@ def test_slices_have_no_more_logits_than_allowed(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(attention, "SLICE", most)
         attention.attend_in_slices(q, k, k, 1.0)
         assert sizes == expected, most
+    # one key of one head
+    sizes.clear()
+    monkeypatch.setattr(attention, "SLICE", 3)
+    attention.attend_in_slices(drawn(1, 5, 1, 4), drawn(1, 1, 1, 4), drawn(1, 1, 1, 4), 1.0)
+    assert sizes == [3, 2]
+
+
+def test_slices_have_16_mb_of_float32() -> None:
+    assert attention.SLICE * 4 == 16 * 1024 * 1024
+
+
+def test_rows_of_a_bias() -> None:
+    bias = drawn(1, 3, 7, 7)
+    found = attention.rows_of(bias, slice(2, 5))
+    assert found is not None and torch.equal(found, bias[:, :, 2:5]) and attention.rows_of(None, slice(2, 5)) is None
 
 
 @pytest.mark.parametrize("batch", [0, 1])
@@ -78,6 +95,8 @@ def test_projections_by_letter() -> None:
     for i, letter in enumerate("qkv"):
         assert torch.equal(made[letter], made.packed[:, :, i]) and torch.equal(made.by_head[:, i], made[letter].transpose(1, 2))
     assert torch.equal(made.values, made["v"])
+    # the class token alone, if nothing is said
+    assert Projections(made.packed, "qkv").prefix == 1 and attention.neighbour_bias((3, 4), 1.0, 0, 2, drawn(1)).shape == (8, 13)
     other = projections(foreign=True)
     assert other.foreign_values is not None and torch.equal(other.values, other.foreign_values)
 
@@ -186,3 +205,73 @@ def test_iterations(iterations: int) -> None:
     other = drawn(2, 7, 3, 4)
     queries, keys = attention.iterate(x, other, temperatures, 0, attention.attend)
     assert towers.error(keys, other / other.norm(dim=-1, keepdim=True)) < EXACT and queries is not keys
+    # without temperatures, each pass solves for its own
+    first = matched(x / x.norm(dim=-1, keepdim=True), 0.5)
+    once = stated(*[x / x.norm(dim=-1, keepdim=True)] * 3, first.transpose(1, 2).reshape(2, 1, 3, 1), None).reshape(x.shape)
+    queries, _ = attention.iterate(x, x, [], 1, attention.attend, 0.5)
+    assert towers.error(queries, once / once.norm(dim=-1, keepdim=True)) < EXACT
+
+
+def recorded(calls: list[tuple[Tensor, Tensor]]) -> attention.Attend:
+    """PyTorch's attention that notes its queries and values."""
+
+    def how(q: Tensor, k: Tensor, v: Tensor, temperature: Any, bias: Tensor | None = None) -> Tensor:
+        calls.append((q, v))
+        return attention.attend(q, k, v, temperature, bias)
+
+    return how
+
+
+@pytest.mark.parametrize(("batch", "most", "expected"), [
+    (2, 4 * 2 * 13 * 3 * 2, [8, 4]), (2, 4 * 2 * 13 * 3 * 2 - 1, [4, 4, 4]), (2, 1, [4, 4, 4]), (2, 4 * 2 * 13 * 3 * 3, [12]),
+    (2, None, [12]), (0, 4, [12]),
+])  # fmt: skip
+def test_a_neighbour_bias_has_no_more_rows_than_allowed(batch: int, most: int | None, expected: list[int]) -> None:
+    """A row of a grid of 3 x 4 has 4 queries, and B x 13 keys of 3 heads for each."""
+    qkv, calls = Projections(drawn(batch, 13, 3, 3, 4), "qkv"), list[tuple[Tensor, Tensor]]()
+    row = recipe("itsm", blocks=1, terms=("kk",), bias_std=1.0)
+    found = attention.local_form(recorded(calls), most)(qkv, [0.6], row, (3, 4), None)
+    assert [q.shape[1] for q, _ in calls] == expected
+    whole = attention.local_form(attention.attend, None)(qkv, [0.6], row, (3, 4), None)
+    torch.testing.assert_close(found, whole, rtol=0, atol=EXACT)
+
+
+def test_what_lies_in_memory_already_is_not_copied() -> None:
+    """The streams stand in the order of the projections, and the values of one stream are the projection itself."""
+    calls: list[tuple[Tensor, Tensor]] = []
+    form = attention.local_form(recorded(calls))
+    qkv = projections(letters="qk", foreign=True)
+    form(qkv, [0.6], recipe("itsm", blocks=1, terms=("kk", "qk")), (3, 4), None)
+    one = projections()
+    form(one, [0.6], recipe("itsm", blocks=1, terms=("vv",)), (3, 4), None)
+    (queries, _), (_, values) = calls
+    assert queries.untyped_storage().data_ptr() == qkv.packed.untyped_storage().data_ptr()
+    assert values.untyped_storage().data_ptr() == one.packed.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("terms", [("qk",), ("qk", "vv"), ("kk", "qk"), ("kk",), ("kk", "qk", "vv")], ids=str)
+@pytest.mark.parametrize("std", [None, 1.0])
+@pytest.mark.parametrize("most", [None, 700])
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_tower_s_own_bias_is_of_queries_with_keys(terms: tuple[str, ...], std: float | None, most: int | None, images: int) -> None:
+    qkv = replace(projections(2), bias=drawn(images, 3, 14, 14))
+    assert qkv.bias is not None
+    expected = torch.zeros(2, 12, 12, dtype=torch.float64)
+    near = 0.0 if std is None else attention.neighbour_bias((3, 4), std, 0, 3, expected, 2)
+    for q, k in terms:
+        own = qkv.bias[:, :, 2:] if (q, k) == ("q", "k") else torch.zeros(1, dtype=torch.float64)
+        expected += stated(qkv[q][:, 2:], qkv[k], qkv.values, 0.6, own + near)
+    found = attention.local_form(attention.attend, most)(
+        qkv, [0.6], recipe("itsm", blocks=1, terms=terms, combine="sum", bias_std=std), (3, 4), None
+    )
+    assert towers.error(found, expected) < EXACT
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (1, 1, 3), (2, 1, 1), (2, 2, 1)], ids=str)
+def test_temperatures_of_two_streams(shape: tuple[int, int, int]) -> None:
+    """[B, S, H], each axis that or 1, the streams in the recipe's order."""
+    table, qkv = drawn(*shape).abs(), projections()
+    found = attention.FORMS["sdpa"](qkv, [table], recipe("itsm", blocks=1, terms=("vv", "qq"), combine="sum"), (3, 4), None)
+    each = table.expand(2, 2, 3)[:, :, None, :, None]
+    expected = sum(stated(qkv[letter][:, 1:], qkv[letter], qkv["v"], each[:, i], None) for i, letter in enumerate("vq"))
+    assert isinstance(expected, Tensor) and towers.error(found, expected) < EXACT

@@ -19,6 +19,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("geometry", "_naflex: high - low >= NAFLEX_EPS → high - low > NAFLEX_EPS"): (
         "the widths are halves of 100 - 1e-6 again and again, 1.19e-5 and then 5.96e-6, whatever the picture: none is 1e-5"
     ),
+    ("attention", "_local: count > 1 → count >= 1"): "the sum of one stream is that stream",
+    ("attention", "_local: len(recipe.terms) > 1 → len(recipe.terms) >= 1"): "divided by one, every number stays",
     ("readout", "image_scores: -1 → +1"): _TWO_AXES,
     ("readout", "_surgery: -1 → +1"): _TWO_AXES,
     ("readout", "surgery_texts: -1 → +1"): _TWO_AXES,
