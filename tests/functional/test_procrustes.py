@@ -34,6 +34,7 @@ def test_the_polar_factor_of_what_is_not_far_from_a_rotation() -> None:
     least = torch.linalg.svdvals(polar(flat))[:, -1]
     assert (least < 0.01).all()
     assert not polar(torch.zeros(2, 3, 3)).any()
+    assert torch.allclose(polar(flat[0]), polar(flat)[0], rtol=0, atol=1e-12)
 
 
 def test_half_precision_overflows_in_no_sum() -> None:

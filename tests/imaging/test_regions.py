@@ -72,6 +72,8 @@ def test_regions_are_scipy_s(name: str, down: bool):
     numbers = range(1, count + 1)
     assert found.area.tolist() == [int((labels == number).sum()) for number in numbers]
     assert found.value.tolist() == [float(heat[labels == number].max()) for number in numbers]
+    for number in {1, count // 2 + 1, count}:
+        np.testing.assert_array_equal(found.mask(number - 1), labels == number)
     for y, x in zip(*np.nonzero(mask), strict=True):
         assert found.at(int(x), int(y)) == labels[y, x] - 1
 

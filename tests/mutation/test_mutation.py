@@ -71,7 +71,7 @@ def test_names_outlive_changes_elsewhere() -> None:
 @pytest.mark.parametrize("name", TARGETS)
 def test_targets_are_there_and_have_mutants(name: str) -> None:
     target = TARGETS[name]
-    assert len(mutants(target.file.read_text(encoding="utf-8"))) > 10
+    assert len(mutants(target.file.read_text(encoding="utf-8"))) >= 10
     assert all((Path(__file__).parents[2] / each).exists() for each in target.tests)
 
 

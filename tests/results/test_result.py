@@ -102,6 +102,8 @@ def test_boxes_hold_their_regions():
         assert inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any()
         covered[box.y0 : box.y1, box.x0 : box.x1] = True
     assert not (mask & ~covered).any()
+    pixels = int(mask[second.y0 : second.y1, second.x0 : second.x1].sum())
+    assert result.boxes(0.5, min_area=pixels) == boxes and result.boxes(0.5, min_area=pixels + 1) == [first]
     # the second region is smaller than 500 pixels; the one with the peak is kept however small
     assert result.boxes(0.5, min_area=500) == [first] == result.boxes(0.5, min_area=10**6)
     assert [box.text for box in make().boxes()] == list(TEXTS)

@@ -53,6 +53,11 @@ def test_by_hand():
     (found,) = make(similarity, (40, 80)).sam_points()
     # centres of the quarters of an 80 x 40 picture
     assert found.coordinates.tolist() == [[60, 30], [20, 10]] and found.labels.tolist() == [1, 0] and found.text == "cat"
+    for given in ({}, {"threshold": 0.8}, {"down_sample": 2}):
+        alone = sam_points("cat", similarity[0], fit((40, 80), 32, 8), **given)
+        np.testing.assert_array_equal(alone.coordinates, found.coordinates)
+    # a threshold of 1 is the highest itself
+    assert make(similarity, (40, 80)).sam_points(1.0)[0].coordinates.tolist() == [[60, 30], [20, 10]]
     # half of all at most, from low to high
     (found,) = make(similarity, (40, 80)).sam_points(threshold=0.01)
     assert found.coordinates.tolist() == [[20, 30], [60, 30], [20, 10], [60, 10]] and found.labels.tolist() == [1, 1, 0, 0]

@@ -43,7 +43,7 @@ def polar(matrix: Tensor) -> Tensor:
     """
     gram = matrix.mT @ matrix
     size = torch.linalg.vector_norm(gram.flatten(-2), dim=-1)[..., None, None].clamp_min(EPS)
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    identity = torch.eye(*gram.shape[-2:], dtype=gram.dtype, device=gram.device)
     y = gram / size + EPS * identity
     # the first step's Z is the identity
     step = 1.5 * identity - 0.5 * y

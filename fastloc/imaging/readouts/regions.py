@@ -46,15 +46,15 @@ class Regions:
 
 def of_runs(runs: Runs) -> Regions:
     """The regions of a mask that is True somewhere."""
-    step = _step(runs)
+    step, most = _step(runs), np.iinfo(np.int64).max
     belongs = _connected(runs.line * step + runs.start, runs.line * step + runs.end, step)
-    first = _each(np.minimum, belongs, runs.start if runs.down else runs.line, step * (int(runs.line[-1]) + 1))
+    first = _each(np.minimum, belongs, runs.start if runs.down else runs.line, most)
     last = _each(np.maximum, belongs, runs.end if runs.down else runs.line + 1, 0)
-    left = _each(np.minimum, belongs, runs.line if runs.down else runs.start, step * (int(runs.line[-1]) + 1))
+    left = _each(np.minimum, belongs, runs.line if runs.down else runs.start, most)
     right = _each(np.maximum, belongs, runs.line + 1 if runs.down else runs.end, 0)
     area = _each(np.add, belongs, runs.end - runs.start, 0)
     value = _each(np.maximum, belongs, runs.largest, -np.inf)
-    order = np.argsort(_each(np.minimum, belongs, _places(runs), np.iinfo(np.int64).max)) if runs.down else np.arange(len(area))
+    order = np.argsort(_each(np.minimum, belongs, _places(runs), most)) if runs.down else np.arange(len(area))
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     return Regions(np.stack([left, first, right, last], 1)[order], area[order], value[order], runs, place[belongs])

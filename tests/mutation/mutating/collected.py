@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -27,7 +28,7 @@ from mutating.targets import REPO, Target
 
 __all__ = ["Collected", "run_pytest"]
 
-# plugins and tests/conftest.py cost more than the tests, and these need neither; cases that are slow are all left out
+# plugins and the fixtures of tests/conftest.py cost more than the tests, and these need neither
 _OPTIONS = ["-q", "-m", "not slow", "--noconftest", "-p", "no:cacheprovider"]
 
 
@@ -38,7 +39,18 @@ def run_pytest(target: Target, *more: str, plugins: Sequence[object] = ()) -> in
     for number in (0, 1, 2):
         os.dup2(null, number)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    return int(pytest.main([*_OPTIONS, *more, *target.tests], plugins=list(plugins)))
+    return int(pytest.main([*_OPTIONS, *more, *target.tests], plugins=[_Quick(), *plugins]))
+
+
+class _Quick:
+    """A plugin of pytest that keeps the cases that are quick, by the rule of tests/conftest.py."""
+
+    def __init__(self) -> None:
+        spec = importlib.util.spec_from_file_location("rule_of_quick_cases", REPO / "tests" / "conftest.py")
+        assert spec is not None and spec.loader is not None
+        rule = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(rule)
+        self.pytest_collection_modifyitems = rule.pytest_collection_modifyitems
 
 
 class Collected:
@@ -76,7 +88,7 @@ class Collected:
 
 
 class _Loop:
-    """A plugin of pytest that runs tests for one mutant after the other, as they are asked for, in place of all tests once."""
+    """A plugin of pytest that runs tests for one mutant after the other, in place of all tests once."""
 
     def __init__(self, target: Target, asked: Connection) -> None:
         self.target, self.asked = target, asked
@@ -118,7 +130,7 @@ class _Loop:
 
 
 def _in_child(work: Callable[[], Any], seconds: float) -> Any:
-    """What `work` returns in a forked child, None where it takes longer or ends otherwise."""
+    """The answer of `work` in a forked child; None where it takes longer or ends otherwise."""
     ours, theirs = os.pipe()
     child = os.fork()
     if not child:

@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["EQUIVALENT"]
 
 _ONE_NUMBER = "`fit` refuses a size of two numbers for the fits of SHORT_SIDE, so both are the same"
+_FAR_OUT = "the share is 0 or 1 in float32 from 104 on either side, and exp overflows from 709 on"
+_ENDS = "an end is 1 at least"
 _TWO_AXES = "of two axes, the last is axis 1"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
@@ -24,4 +26,15 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("readout", "image_scores: -1 → +1"): _TWO_AXES,
     ("readout", "_surgery: -1 → +1"): _TWO_AXES,
     ("readout", "surgery_texts: -1 → +1"): _TWO_AXES,
-}
+    ("presence", "presence: (calibration.slope * logits + calibration.offset).clip(-700, 700) → (calibration.slope * logits + "
+     "calibration.offset).clip(-700, 701)"): _FAR_OUT,
+    ("presence", "presence: -700 → -701"): _FAR_OUT,
+    ("regions", "of_runs: _each(np.maximum, belongs, runs.end if runs.down else runs.line + 1, 0) → _each(np.maximum, belongs, runs.end "
+     "if runs.down else runs.line + 1, 1)"): _ENDS,
+    ("regions", "of_runs: _each(np.maximum, belongs, runs.line + 1 if runs.down else runs.end, 0) → _each(np.maximum, belongs, runs.line "
+     "+ 1 if runs.down else runs.end, 1)"): _ENDS,
+    ("regions", "_step: runs.size[0 if runs.down else 1] + 2 → runs.size[0 if runs.down else 1] + 3"): (
+        "lines that are further apart do not touch either"
+    ),
+    ("sam_points", "_prompt: -1 → -2"): "numpy takes every negative number as the side that follows from the others",
+}  # fmt: skip

@@ -36,7 +36,7 @@ TARGETS = {
     "attention": Target("fastloc.functional.attention", ("tests/functional/test_attention.py", "tests/functional/test_procrustes.py")),
     "readout": Target("fastloc.functional.readout", ("tests/functional/test_readout.py", "tests/functional/test_similarity.py")),
     "similarity": Target("fastloc.functional.similarity", ("tests/functional/test_similarity.py",)),
-    "bilinear": Target("fastloc.imaging.bilinear", ("tests/imaging/test_heat_arrays.py", "tests/imaging/test_heatmaps.py")),
+    "bilinear": Target("fastloc.imaging.bilinear", ("tests/imaging/test_bilinear.py",)),
     "validation": Target("fastloc.recipes.validation", _RECIPES),
     "schema": Target("fastloc.recipes.schema", _RECIPES),
     "presence": Target("fastloc.recipes.presence", ("tests/recipes/test_presence.py",)),
