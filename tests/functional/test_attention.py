@@ -12,6 +12,7 @@ from fastloc.errors import RecipeError
 from fastloc.functional import attention
 from fastloc.functional.attention import Projections
 from fastloc.functional.methods.entropy_matching import matched
+from fastloc.functional.methods.procrustes import aligned_queries
 from fastloc.recipes import recipe
 
 EXACT = 1e-12
@@ -131,6 +132,14 @@ def test_the_local_path_s_attention(changes: dict[str, Any], most: int | None, p
         assert towers.error(form(qkv, [temperature], row, grid), expected) < EXACT
         out = torch.full_like(expected, torch.nan)
         assert form(qkv, [temperature], row, grid, out) is out and towers.error(out, expected) < EXACT
+
+
+def test_aligned_queries_are_one_more_projection() -> None:
+    row, qkv = recipe("itsm", blocks=1, terms=("vv", "procrustes"), combine="sum", procrustes_weight=0.3), projections()
+    aligned = aligned_queries(qkv["q"], qkv["k"], 1, 0.3)[:, 1:]
+    expected = stated(aligned, qkv["k"], qkv["v"], 0.5, None) + stated(qkv["v"][:, 1:], qkv["v"], qkv["v"], 0.5, None)
+    assert towers.error(attention.FORMS["sdpa"](qkv, [0.5], row, (3, 4), None), expected) < EXACT
+    assert attention.with_aligned(qkv, row).letters == "aqkv" and attention.with_aligned(qkv, recipe("gem")) is qkv
 
 
 def test_letters_in_any_order_and_terms_twice() -> None:

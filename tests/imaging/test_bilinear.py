@@ -46,6 +46,9 @@ def test_products_are_numpy_s_own(shape: tuple[int, ...], dtype: Any) -> None:
 def test_one_pixel_has_the_bits_of_the_whole_map(name: str, dtype: Any, through_input: bool) -> None:
     maps = made(name, 3, (13, 29), through_input=through_input, dtype=dtype)
     expected = whole(maps)
+    vertical, horizontal = fit((13, 29), 24, 8, name).resampling(maps.values.shape[1:], through_input)
+    stated = vertical @ maps.values.astype(np.float64) @ horizontal.T
+    np.testing.assert_allclose(expected, stated, rtol=0, atol=1e-12 if dtype == np.float64 else 2e-6)
     rows, columns = (range(len(axis.lower))[axis.inside] for axis in (maps.rows[-1], maps.columns[-1]))
     for row in {rows[0], rows[1], rows[len(rows) // 2], rows[-1]}:
         for column in {columns[0], columns[len(columns) // 2], columns[-2], columns[-1]}:
@@ -75,6 +78,11 @@ def test_parts_of_10_columns_have_so_many_pixels(most: int, together: bool, expe
         found.append((texts.start, texts.stop, rows.start, rows.stop))
         assert np.array_equal(values, full[texts, rows, 4:14])
     assert found == expected
+    # into an array of these rows and columns
+    out = np.full((5, 7, 10), np.nan, np.float32)
+    for texts, rows, values in maps.parts(slice(2, 9), slice(4, 14), together, None, out):
+        assert np.shares_memory(values, out) and values.shape == out[texts, rows.start - 2 : rows.stop - 2].shape
+    assert np.array_equal(out, full[:, 2:9, 4:14])
 
 
 def test_a_chunk_is_half_a_megabyte_of_float32() -> None:

@@ -78,6 +78,35 @@ def test_regions_are_scipy_s(name: str, down: bool):
         assert found.at(int(x), int(y)) == labels[y, x] - 1
 
 
+def test_runs_of_nothing_and_their_columns():
+    nothing = Runs.of(np.zeros((3, 4), np.bool_), np.ones((3, 4), np.float32))
+    assert len(nothing.line) == len(nothing.start) == len(nothing.end) == len(nothing.largest) == 0 and nothing.largest.dtype == np.float32
+    made = np.zeros((3, 4), np.bool_)
+    nothing.columns().fill(made)
+    assert not made.any()
+    corner = Runs.of(np.eye(3, 4, dtype=np.bool_), np.ones((3, 4), np.float32))
+    assert not corner.down and corner.columns().down and corner.columns().columns().line.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_the_middle_of_runs(down: bool):
+    """Of row 2, columns 1 to 4, and row 4, column 6, the mean is (2.4, 3.2), and the pixel nearest to it (2, 3)."""
+    mask = np.zeros((7, 9), np.bool_)
+    mask[2, 1:5] = mask[4, 6] = True
+    runs = Runs.of(mask.T if down else mask, np.ones(mask.T.shape if down else mask.shape, np.float32))
+    if down:
+        runs = Runs(mask.shape, True, runs.line, runs.start, runs.end, runs.largest)
+    assert runs.middle() == runs.middle((0, 0)) == runs.middle((2, 1)) == (2, 3)
+
+
+def test_of_two_pixels_as_near_the_middle_is_the_first():
+    """And where they are counted from is no part of it."""
+    pair = Runs.of(np.array([[True, True], [True, True]]), np.ones((2, 2), np.float32))
+    assert pair.middle() == pair.columns().middle() == (0, 0)
+    moved = Runs((9, 9), False, pair.line + 3, pair.start + 5, pair.end + 5, pair.largest)
+    assert moved.middle((3, 5)) == moved.middle((1, 2)) == moved.middle() == (3, 5)
+
+
 def test_large_and_wide_masks_are_counted_right():
     mask = noise(0.4, (700, 900), 7)
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))

@@ -112,10 +112,10 @@ def campaign(name: str, target: Target, seconds: float, seed: int = 0, lines: Se
         if time.monotonic() - begun > seconds:
             break
         counts["run"] += 1
-        if (name, each.name) in EQUIVALENT:
-            counts["equivalent"] += 1
-        elif collected.notices(each.number) or not survives(target, mutated(source, each.number), 3 * usual + 5):
+        if collected.notices(each.number) or not survives(target, mutated(source, each.number), 3 * usual + 5):
             counts["killed"] += 1
+        elif (name, each.name) in EQUIVALENT:
+            counts["equivalent"] += 1
         else:
             survivors.append(each)
     collected.close()
