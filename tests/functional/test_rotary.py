@@ -1,10 +1,13 @@
 """A turn as a complex product, and by its parts where a graph is made: the same numbers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import families
 import towers
+from fastloc.checkpoints.vit_spec import Rope
 from fastloc.functional.rotary import rotate_in_place, rotated, rotations
 from fastloc.functional.vit import forward
 from fastloc.recipes import recipe
@@ -33,6 +36,26 @@ def test_both_ways_turn_alike(name: str) -> None:
     assert half.dtype == torch.bfloat16 and float((half.double() - expected).norm() / expected.norm()) < 0.01
 
 
+@pytest.mark.parametrize(("rope", "grid"), [
+    (Rope(), (3, 5)), (Rope("rows"), (3, 5)), (Rope("columns", 0.5), (2, 3)), (Rope("rows", 0.5, (4, 8)), (3, 5)),
+], ids=str)  # fmt: skip
+def test_angles_by_hand(rope: Rope, grid: tuple[int, int]) -> None:
+    """Place times 10000^(-j / (d/4)), half of the pairs by the column and half by the row; tokens in front do not turn."""
+    spec = replace(families.spec("pe"), rope=rope)
+    quarter = spec.head_width // 4
+    assert quarter > 1 and spec.prefix == 1
+    found = rotations(spec, grid, torch.zeros(1, dtype=torch.float64))
+    assert found.shape == (2, 1 + grid[0] * grid[1], 2 * quarter)
+    for token in range(found.shape[1]):
+        y, x = (-rope.offset, -rope.offset) if not token else divmod(token - 1, grid[1])
+        places = [(x, 1), (y, 0)] if rope.first == "columns" else [(y, 0), (x, 1)]
+        scaled = [(place + rope.offset) * (rope.grid[axis] / grid[axis] if rope.grid else 1) for place, axis in places]
+        angles = torch.tensor([place * 10000.0 ** (-j / quarter) for place in scaled for j in range(quarter)], dtype=torch.float64)
+        torch.testing.assert_close(found[:, token], torch.stack([angles.cos(), angles.sin()]), rtol=0, atol=1e-12)
+    half = rotations(spec, grid, torch.zeros(1, dtype=torch.float16))
+    assert half.dtype == torch.float16 and torch.equal(half, rotations(spec, grid, torch.zeros(1)).half())
+
+
 def test_gradients_pass_through() -> None:
     turns = rotations(families.spec("pe"), (2, 2), torch.zeros(1, dtype=torch.float64))
     x = torch.randn(1, 5, 2, 4, 8, dtype=torch.float64, requires_grad=True)
@@ -49,7 +72,7 @@ def test_a_turn_in_place_is_the_same_and_leaves_the_rest_alone() -> None:
     turns = rotations(spec, (3, 5), torch.zeros(1, dtype=torch.float64))
     packed = torch.randn(2, 16, 3, spec.heads, spec.head_width, dtype=torch.float64)
     expected, values = rotated(packed[:, :, :2], turns), packed[:, :, 2].clone()
-    assert not rotate_in_place(packed[:, :, :2], turns), "a gradient may be asked for"
+    assert rotate_in_place(packed[:, :, :2], turns) is False, "a gradient may be asked for"
     with torch.inference_mode():
         assert not rotate_in_place(packed[:, :, :2].half(), turns)
         assert rotate_in_place(packed[:, :, :2], turns)

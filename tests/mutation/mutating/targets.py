@@ -24,7 +24,7 @@ class Target:
 
 
 _IMAGING = ("tests/imaging/test_axis_sampling.py", "tests/imaging/test_geometry.py")
-_RECIPES = ("tests/recipes/test_validation.py", "tests/recipes/test_recipes.py", "tests/recipes/test_register_neurons.py")
+_RECIPES = tuple(f"tests/recipes/test_{name}.py" for name in ("validation", "schema", "recipes", "register_neurons"))
 _REGIONS = ("tests/imaging/test_regions.py", "tests/results/test_readouts.py")
 _RESULTS = ("tests/results/test_sam_points.py", "tests/results/test_result.py", "tests/results/test_readouts.py")
 TARGETS = {
