@@ -1,4 +1,8 @@
-"""The pieces of the encoder's blocks, from which the main path and every method that reads it are built."""
+"""The pieces of the encoder's blocks, from which the main path and every method that reads it are built.
+
+The MLP needs the most memory, so whoever runs a block lets go of the projections, the attention's branch and the last MLP's before it: a
+name keeps its tensor, also that of an argument in the function that calls.
+"""
 
 from dataclasses import replace
 
@@ -84,21 +88,39 @@ def main_path(weights: Weights, x: Tensor, blocks: int, places: Positions, ops: 
     delta, spec = None, weights.spec
     for i, block in enumerate(weights.blocks[:blocks]):
         x, y, _ = enter_block(block, x, delta, spec, ops)
-        plain = biased(project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), places, i)
-        qkv = turned(block, plain, spec, places, ops=ops, free=True)
-        x, delta = finish_block(block, x, qkv["q"], qkv, spec, ops)
+        delta = own_attention(weights, i, y, places, ops)
+        x, y = enter_mlp(block, x, delta, spec, ops)
+        delta = None
+        delta = finish_mlp(block, y, spec, ops)
     return x, delta
 
 
-def finish_block(block: Block, x: Tensor, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
-    """Finish a block for some rows x [B,R,C] with queries q [B,R,H,d]: the stream after the attention, and the MLP's branch."""
-    attended = ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, rows_of(qkv.bias, slice(q.shape[1])))
-    branch = out_projection(block, attended, spec, ops)
-    if spec.norm == "post":
-        x = x + branch
-        return x, mlp(block, x, spec, ops)
-    x, y, _ = ops.add_norm(x, branch, block.ln2_w, block.ln2_b, spec.norm_eps, False)
-    return x, _mlp(block, y, spec, ops)
+def own_attention(weights: Weights, index: int, y: Tensor, places: Positions, ops: Ops = TORCH) -> Tensor:
+    """The branch of the encoder's own attention in block `index`, from y as `enter_block` makes it: [B,N,C] -> [B,N,C]."""
+    block, spec = weights.blocks[index], weights.spec
+    plain = biased(project(y, (block.qkv_w, block.qkv_b), spec, "qkv"), places, index)
+    qkv = turned(block, plain, spec, places, ops=ops, free=True)
+    return attention_of(block, qkv["q"], qkv, spec, ops)
+
+
+def attention_of(block: Block, q: Tensor, qkv: Projections, spec: ModelSpec, ops: Ops) -> Tensor:
+    """The attention's branch for some rows with queries q [B,R,H,d] over all keys and values: [B,R,C]."""
+    bias = rows_of(qkv.bias, slice(q.shape[1]))
+    return out_projection(block, ops.attend(q, qkv["k"], qkv["v"], spec.head_width**-0.5, bias), spec, ops)
+
+
+def enter_mlp(block: Block, x: Tensor, branch: Tensor, spec: ModelSpec, ops: Ops) -> tuple[Tensor, Tensor]:
+    """The stream x + branch between attention and MLP, and the input of the MLP's products: [B,R,C] each."""
+    if spec.norm == "pre":
+        return ops.add_norm(x, branch, block.ln2_w, block.ln2_b, spec.norm_eps, False)[:2]
+    x = x + branch
+    return x, x
+
+
+def finish_mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops) -> Tensor:
+    """The MLP's branch, from y as `enter_mlp` makes it: [B,R,C] -> [B,R,C]."""
+    branch = mlp_end(block, mlp_start(block, y, spec, ops), spec, ops)
+    return branch if spec.norm == "pre" else normalised(branch, block.ln2_w, block.ln2_b, spec.norm_eps, ops)
 
 
 def out_projection(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
@@ -116,13 +138,8 @@ def out_linear(block: Block, attended: Tensor, spec: ModelSpec, ops: Ops = TORCH
 
 def mlp(block: Block, x: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:
     """The MLP's branch of the stream x, including its LayerNorm: [B,N,C] -> [B,N,C]."""
-    if spec.norm == "post":
-        return normalised(_mlp(block, x, spec, ops), block.ln2_w, block.ln2_b, spec.norm_eps, ops)
-    return _mlp(block, normalised(x, block.ln2_w, block.ln2_b, spec.norm_eps, ops), spec, ops)
-
-
-def _mlp(block: Block, y: Tensor, spec: ModelSpec, ops: Ops) -> Tensor:
-    return mlp_end(block, mlp_start(block, y, spec, ops), spec, ops)
+    y = x if spec.norm == "post" else normalised(x, block.ln2_w, block.ln2_b, spec.norm_eps, ops)
+    return finish_mlp(block, y, spec, ops)
 
 
 def mlp_start(block: Block, y: Tensor, spec: ModelSpec, ops: Ops = TORCH) -> Tensor:

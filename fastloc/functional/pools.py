@@ -20,14 +20,15 @@ def head(weights: Weights, tokens: Tensor, ops: Ops = TORCH, read: str | None = 
 
     read: "pool" or "value" in place of the spec's, see `fastloc.checkpoints.vit_spec.ModelSpec`.
     """
-    y = normalised(tokens, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps, ops)
-    if weights.pool is None:
-        return projected(weights, y)
+    # one name: tokens before the pool need not stay in memory while its MLP runs
+    z = normalised(tokens, weights.ln_post_w, weights.ln_post_b, weights.spec.norm_eps, ops)
     pool = weights.pool
+    if pool is None:
+        return projected(weights, z)
     if pool.value_w is not None:
-        z = F.linear(y, pool.value_w, pool.value_b)
+        z = F.linear(z, pool.value_w, pool.value_b)
     else:
-        z = F.linear(F.linear(y, pool.v_w, pool.v_b), pool.out_w, pool.out_b)
+        z = F.linear(F.linear(z, pool.v_w, pool.v_b), pool.out_w, pool.out_b)
     return projected(weights, after_pool(pool, z, weights.spec, ops, (read or weights.spec.patch_read) == "pool"))
 
 

@@ -12,7 +12,18 @@ from torch import Tensor
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.checkpoints.vit_weights import Block, Weights
 from fastloc.errors import RecipeError
-from fastloc.functional.blocks import biased, embed, enter_block, finish_block, main_path, mlp, project, turned
+from fastloc.functional.blocks import (
+    attention_of,
+    biased,
+    embed,
+    enter_block,
+    enter_mlp,
+    finish_mlp,
+    main_path,
+    mlp,
+    project,
+    turned,
+)
 from fastloc.functional.folding import FoldedViT, fold, letters
 from fastloc.functional.hierarchical.inputs import check_input
 from fastloc.functional.local_path import LocalPath
@@ -51,18 +62,30 @@ def encode(
     capture: Collection[str] = (),
 ) -> Output:  # fmt: skip
     """The output from embedded patches [B, P, C] (without position); `places` are the positions of this grid."""
+    weights = prepared.weights
+    _check_captures(weights.spec, capture)
+    x, local, kept = _blocks(prepared, embed(weights, tokens, places, ops), places, grid, ops, cls, capture)
+    patches = _patches(prepared, local, x, places, ops)
+    if "local" in capture:
+        kept["local"] = patches
+    features = patches if ops.unread else head(weights, patches, ops, prepared.recipe.patch_read)
+    return Output(features, pooled(weights, x, ops) if cls else None, grid, kept)
+
+
+def _blocks(
+    prepared: FoldedViT, x: Tensor, places: Positions, grid: Grid, ops: Ops, cls: bool, capture: Collection[str]
+) -> tuple[Tensor, LocalPath, dict[str, Tensor]]:
+    """All blocks on embedded tokens x [B, N, C]: the main path's rows that are read, the local path, and what is captured."""
     weights, recipe = prepared.weights, prepared.recipe
     spec = weights.spec
-    _check_captures(spec, capture)
     kept: dict[str, Tensor] = {}
 
     def keep(name: str, tensor: Tensor) -> None:
         if name in capture:
             kept[name] = tensor
 
-    x, delta = embed(weights, tokens, places, ops), None
     keep("embedded", x)
-    local = LocalPath(prepared, ops, grid, x)
+    local, delta = LocalPath(prepared, ops, grid, x), None
     last, last_rows = spec.layers - 1, _last_rows(prepared, x.shape[1], cls, capture)
     # the local path reads the main path's queries and keys, unless the recipe takes them unrotated
     apart = places.turns is not None and not recipe.rotary
@@ -91,14 +114,16 @@ def encode(
         if rows == 0 or qkv is None:
             continue
         q = qkv["q"][:, :rows] if "q" in read else _queries(prepared, block, y[:, :rows], places, ops)
-        x, delta = finish_block(block, x[:, :rows], q, qkv, spec, ops)
+        delta = attention_of(block, q, qkv, spec, ops)
+        x, y = enter_mlp(block, x[:, :rows], delta, spec, ops)
+        # each is a tensor that the MLP would have to run beside, see `fastloc.functional.blocks`
+        del q, plain, qkv, attending
+        delta = None
+        delta = finish_mlp(block, y, spec, ops)
     if last_rows and delta is not None:
         x = x + delta
         keep(f"block{last}", x)
-    patches = _patches(prepared, local, x, places, ops)
-    keep("local", patches)
-    features = patches if ops.unread else head(weights, patches, ops, recipe.patch_read)
-    return Output(features, pooled(weights, x, ops) if cls else None, grid, kept)
+    return x, local, kept
 
 
 def positions(weights: Weights, grid: Grid, recipe: Recipe) -> Positions:

@@ -3,6 +3,7 @@
 import itertools
 import re
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,13 @@ from torch import Tensor
 
 import towers
 from fastloc.errors import ModelError, RecipeError
-from fastloc.functional.vit import forward
+from fastloc.functional.folding import fold
+from fastloc.functional.output import Output
+from fastloc.functional.patch_stem import patch_tokens
+from fastloc.functional.vit import encode, forward, image_embedding, positions
 from fastloc.recipes import RECIPES, recipe
 from fastloc.reference import parts, scores
+from peaks import peak
 from towers import error
 
 # largest difference from float64, relative to the largest feature: about sixteen roundings of a half dtype (2^-11 and 2^-8), and 32 in
@@ -101,6 +106,25 @@ def test_nothing_is_changed_in_place(name: str) -> None:
     again = forward(weights, pixels, RECIPES[name], cls=True)
     assert all(torch.equal(tensor, copy) for tensor, copy in zip(watched, before, strict=True))
     assert torch.equal(first.patches, again.patches)
+
+
+@pytest.mark.slow("the profiler takes a second to start")
+@pytest.mark.parametrize("pool", ["tok", "avg", "avg-norm"])
+@pytest.mark.parametrize("name", ["itsm", "clearclip"])
+def test_the_mlp_runs_beside_the_stream_and_its_norm_alone(name: str, pool: str, tmp_path: Path) -> None:
+    weights = towers.tower(torch.float32, pool=pool, mlp_ratio=8.0)
+    grid, prepared = (16, 16), fold(weights, recipe(name))
+    pixels, places = towers.pixels(1, grid, torch.float32), positions(weights, grid, prepared.recipe)
+    stream = weights.spec.width * (weights.spec.prefix + 16 * 16) * pixels.itemsize
+
+    def whole() -> Output:
+        return encode(prepared, patch_tokens(weights, pixels)[0], places, grid, cls=True)
+
+    for call in (whole, lambda: image_embedding(weights, pixels, places)):
+        # the stream, its norm, and the hidden layer before and behind its activation; of others the patches without positions, and the
+        # local path's sum
+        held = peak(call, tmp_path) / stream
+        assert 18 <= held < 19.5 + (name == "clearclip"), held
 
 
 @pytest.mark.parametrize("name", towers.PATCHES)

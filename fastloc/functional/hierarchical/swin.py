@@ -28,8 +28,8 @@ def maps(trunk: Trunk, pixels: Tensor) -> Iterator[Tensor]:
         x = _step(planes, stage)
         for block in stage.blocks:
             x = x + _attention(_normed(x, block.norm1), block)
-            hidden = F.gelu(_linear(_normed(x, block.norm2), block.inner))
-            x = x + _linear(hidden, block.outer)
+            # no name for the hidden layer, four times as wide: the next block's attention would run beside it
+            x = x + _linear(F.gelu(_linear(_normed(x, block.norm2), block.inner)), block.outer)
         # the next stage reads this very tensor, so that a gradient at it exists
         planes = x.permute(0, 3, 1, 2)
         yield planes

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastloc.functional import block_trace
 from fastloc.functional.block_trace import BlockTrace
-from fastloc.functional.blocks import biased, enter_block, finish_block, out_projection, project, turned
+from fastloc.functional.blocks import enter_block, enter_mlp, finish_mlp, out_projection, own_attention, project
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.methods.row_blocks import Maps, Summed, joined, total
 from fastloc.functional.op_set import Ops
@@ -45,9 +45,10 @@ def levels(prepared: FoldedViT, x: Tensor, places: Positions, ops: Ops, rows: sl
     for i, each in enumerate(weights.blocks[:-1]):
         x, y, _ = enter_block(each, x, delta, spec, ops)
         entered.append(y)
-        plain = biased(project(y, (each.qkv_w, each.qkv_b), spec, "qkv"), places, i)
-        qkv = turned(each, plain, spec, places, ops=ops, free=True)
-        x, delta = finish_block(each, x, qkv["q"], qkv, spec, gathering)
+        delta = own_attention(weights, i, y, places, gathering)
+        x, y = enter_mlp(each, x, delta, spec, ops)
+        delta = None
+        delta = finish_mlp(each, y, spec, ops)
     last = block_trace.trace(block, x, delta, spec, ops, places, rows, bias=places.bias_of(-1))
     # these have passed a LayerNorm already, and pass the last block's too; its own input passes one
     twice = enter_block(block, torch.cat(entered), None, spec, ops)[1]
