@@ -93,6 +93,7 @@ def _blocks(
     for i, block in enumerate(weights.blocks):
         changed, rows = i >= prepared.first, last_rows if i == last else x.shape[1]
         x, y, lengths = enter_block(block, x, delta, spec, ops, changed and recipe.inv_temp == "adaptive")
+        delta = None
         if i > 0:
             keep(f"block{i - 1}", x)
             local.keep_stream(i - 1, x)
