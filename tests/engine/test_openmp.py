@@ -33,9 +33,9 @@ def test_a_thread_s_team_is_let_go_and_comes_back():
 def test_the_calling_thread_s_team_is_gone_once_texts_are_encoded(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("torch")
     import fastloc
-    from fastloc.engine import localizer
+    from fastloc.engine.localizing import answers
 
     called: list[bool] = []
-    monkeypatch.setattr(localizer, "release_idle_threads", lambda: called.append(True))
+    monkeypatch.setattr(answers, "release_idle_threads", lambda: called.append(True))
     fastloc.Localizer(device="cpu").encode_texts(["cat"])
     assert called == [True]
