@@ -13,7 +13,7 @@ from fastloc.bench.models import weights_of
 from fastloc.bench.towers import references
 from fastloc.checkpoints.families.kinds import AnyWeights
 from fastloc.checkpoints.vit_spec import ModelSpec
-from fastloc.reference import parts
+from fastloc.reference import readouts
 
 Array = NDArray[np.float32]
 
@@ -88,7 +88,7 @@ def grids(case: Case, kind: str = "grids") -> Array:
 
 def _one(weights: AnyWeights, image: Tensor, texts: Tensor, case: Case, kind: str) -> Tensor:
     if kind == "encoder":
-        return parts.cosine(references.embedding(weights, image)[:, None], texts).transpose(1, 2)[..., None]
+        return readouts.cosine(references.embedding(weights, image)[:, None], texts).transpose(1, 2)[..., None]
     # what stands for the empty text wherever one is timed
     empty = torch.from_numpy(empty_text(texts.numpy()))
     row = case.recipe

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
-from fastloc.reference import parts
-from fastloc.reference.parts import Grid
+from fastloc.reference import arithmetic, first_tokens, parts
+from fastloc.reference.first_tokens import Grid
 
 NEIGHBOURS = 30
 # the official code's blocks, counted from 0 in a tower of 12: similarity, average, first and last of the sum
@@ -25,8 +25,8 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
 
 
 def _picture(weights: Weights, picture: Tensor, row: Recipe) -> Tensor:
-    spec, grid, published = weights.spec, parts.grid_of(weights, picture), row.path == "sc-clip"
-    streams, x = [], parts.embed(weights, picture, row.position)
+    spec, grid, published = weights.spec, first_tokens.grid_of(weights, picture), row.path == "sc-clip"
+    streams, x = [], first_tokens.embed(weights, picture, row.position)
     for block in weights.blocks[:-1]:
         seen = x
         x = parts.walk(weights, x, (block,), grid)
@@ -38,13 +38,13 @@ def _picture(weights: Weights, picture: Tensor, row: Recipe) -> Tensor:
 
     patches = streams[-1][spec.prefix :]
     outliers = by_density(patches) if published or not spec.class_token else by_attention(weights, seen, grid)
-    units = parts.unit(repaired(streams[similar][spec.prefix :], outliers, grid))
+    units = arithmetic.unit(repaired(streams[similar][spec.prefix :], outliers, grid))
     similarity = units @ units.T
     cut = torch.where(similarity < 0.4, 0, similarity)
     patches = averaged(cut, repaired(patches, outliers, grid))
     # the official SFP cuts the similarity in place, so every later step reads the cut one
     shared = shared_map(similarity if published else cut)
-    late = parts.unit(streams[average][spec.prefix :])
+    late = arithmetic.unit(streams[average][spec.prefix :])
     kept = late @ late.T
     kept = torch.where(kept < 0.4, 0, kept)
 
@@ -87,8 +87,8 @@ def by_attention(weights: Weights, x: Tensor, grid: Grid) -> list[int]:
     x: [1, N, C], that block's input.
     """
     spec, block = weights.spec, weights.blocks[-2]
-    q, k, _ = parts.qkv(block, parts.entered(block, x, spec), spec, parts.angles(weights, grid))
-    mean = parts.softmax(parts.logits(q, k) + parts.relative_bias(block, spec, grid))[0].mean(0)
+    q, k, _ = parts.qkv(block, parts.entered(block, x, spec), spec, first_tokens.angles(weights, grid))
+    mean = arithmetic.softmax(arithmetic.logits(q, k) + first_tokens.relative_bias(block, spec, grid))[0].mean(0)
     of_class, of_self = 1.5 * mean[0, spec.prefix :], mean.diagonal()[spec.prefix :]
     salient = torch.nonzero(of_class > of_self)[:, 0].tolist()
     return sorted(salient, key=lambda place: -of_class[place].item())[:10]
@@ -116,15 +116,15 @@ def shared_map(similarity: Tensor) -> Tensor:
     """The softmax of three times the similarities above the mean of all, row by row; the largest of a row always has its share."""
     logits = 3 * (similarity - similarity.mean())
     hidden = (logits < 0) & (logits < logits.amax(-1, keepdim=True))
-    return parts.softmax(torch.where(hidden, -torch.inf, logits))
+    return arithmetic.softmax(torch.where(hidden, -torch.inf, logits))
 
 
 def _last_block(weights: Weights, patches: Tensor, shared: Tensor, terms: str, grid: Grid, rotary: bool) -> Tensor:
     """The last block's attention alone, the mean of the shared map and the terms' own: [P, C] -> [P, C]."""
     spec, block = weights.spec, weights.blocks[-1]
-    turns = parts.angles(weights, grid) if rotary else None
+    turns = first_tokens.angles(weights, grid) if rotary else None
     turns = None if turns is None else turns[spec.prefix :]
     q, k, v = parts.qkv(block, parts.entered(block, patches[None], spec), spec, turns)
-    maps = [parts.softmax(parts.logits(each, each)) for each in (q if term == "q" else k for term in terms)]
+    maps = [arithmetic.softmax(arithmetic.logits(each, each)) for each in (q if term == "q" else k for term in terms)]
     total = sum(maps, shared.expand(1, spec.heads, -1, -1)) / (1 + len(maps))
     return parts.out(block, total @ v, spec)[0]

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
-from fastloc.reference import aggregation, entropy_matching, methods, middle_blocks, parts, procrustes
+from fastloc.reference import aggregation, arithmetic, entropy_matching, first_tokens, methods, middle_blocks, parts, procrustes
 from fastloc.reference.registers import with_registers
 
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     """Patch features [B, P, E] of normalised pixels [B, 3, H, W], of any recipe that reads them."""
-    weights = with_registers(parts.keeping_position(weights, pixels) if row.keep_position else weights, row)
+    weights = with_registers(first_tokens.keeping_position(weights, pixels) if row.keep_position else weights, row)
     if row.inv_temp == "matched":
         return entropy_matching.gem_matched(weights, pixels, row.rho or 0.0, row.blocks, row.iterations, row.residual, row)
     if row.path != "local":
@@ -24,11 +24,11 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
     if row.blocks == 0:
         return parts.encoder(weights, pixels, row.position, row.patch_read)[1]
 
-    grid, first = parts.grid_of(weights, pixels), weights.spec.layers - row.blocks
+    grid, first = first_tokens.grid_of(weights, pixels), weights.spec.layers - row.blocks
 
     def mapped(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor, block: int | None = None) -> Tensor:
         """The map of the `index`-th changed block, or of another in its place."""
-        own = parts.relative_bias(weights.blocks[first + index if block is None else block], weights.spec, grid)
+        own = first_tokens.relative_bias(weights.blocks[first + index if block is None else block], weights.spec, grid)
         return combined(row, index, y, {"q": q, "k": k, "v": v}, weights.spec.prefix, grid, own)
 
     middle = _middle(weights, pixels, row, mapped)
@@ -44,7 +44,7 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
 
 
 def combined(
-    row: Recipe, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, grid: parts.Grid, own: Tensor | float | None = None
+    row: Recipe, index: int, y: Tensor, given: dict[str, Tensor], prefix: int, grid: first_tokens.Grid, own: Tensor | float | None = None
 ) -> Tensor:
     """The maps of a recipe's terms combined into one, [B, H, N, N].
 
@@ -76,7 +76,8 @@ def _middle(weights: Weights, pixels: Tensor, row: Recipe, mapped: Callable[...,
         # such terms have one temperature, which does not depend on the tokens
         if own:
             return mapped(0, q, q, k, v, index)
-        return parts.softmax(parts.logits(q, k) + parts.relative_bias(weights.blocks[index], weights.spec, parts.grid_of(weights, pixels)))
+        bias = first_tokens.relative_bias(weights.blocks[index], weights.spec, first_tokens.grid_of(weights, pixels))
+        return arithmetic.softmax(arithmetic.logits(q, k) + bias)
 
     return middle_blocks.middle_map(weights, pixels, row.position, blocks, of_block, row.rotary or not own)
 
@@ -101,15 +102,15 @@ def _map(
         logits = products * by[-1]
         for bias in biases:
             logits = logits if bias is None else logits + (bias[head] if isinstance(bias, Tensor) and bias.ndim == 3 else bias)
-        heads.append(parts.softmax(logits).to(v.dtype))
+        heads.append(arithmetic.softmax(logits).to(v.dtype))
     return torch.stack(heads, 1)
 
 
 def _products(row: Recipe, left: Tensor, right: Tensor, multipliers: list[Tensor | float]) -> Tensor:
     """The products that the last pass multiplies by its temperature, [B, N, N]."""
     for multiplier in multipliers:
-        left = parts.unit(left)
-        left = right = parts.softmax(left @ left.mT * multiplier) @ left
+        left = arithmetic.unit(left)
+        left = right = arithmetic.softmax(left @ left.mT * multiplier) @ left
     if row.unit:
-        left, right = parts.unit(left), parts.unit(right)
+        left, right = arithmetic.unit(left), arithmetic.unit(right)
     return left @ right.mT

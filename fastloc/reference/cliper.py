@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
-from fastloc.reference import parts
+from fastloc.reference import arithmetic, parts
 
 
 def scores(
@@ -41,9 +41,9 @@ def scores(
         attention = balanced(shared)
         features.append(through_last_block(weights, level, attention, row))
     background = [] if empty is None else [empty if empty.ndim == 2 else empty[None]]
-    rivals = parts.unit(torch.cat([texts, *background, texts.mean(0, keepdim=True)]))
+    rivals = arithmetic.unit(torch.cat([texts, *background, texts.mean(0, keepdim=True)]))
     scale = row.score_scale(weights.logit_scale)
-    shares = [parts.softmax(scale * parts.unit(each[front:]) @ rivals.T)[:, : len(texts)] for each in features]
+    shares = [arithmetic.softmax(scale * arithmetic.unit(each[front:]) @ rivals.T)[:, : len(texts)] for each in features]
     chosen = shares[row.start]
     shares[row.start] = chosen = torch.where(chosen < row.cutoff * chosen.amax(0, keepdim=True), torch.zeros_like(chosen), chosen)
     refined = attention[0].mean(0)[front:, front:].T @ chosen

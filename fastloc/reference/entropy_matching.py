@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import Recipe
-from fastloc.reference import methods, parts
+from fastloc.reference import arithmetic, methods, parts
 
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
 # the bounds of the multiplier
@@ -37,7 +37,7 @@ def gem_matched(
 
     def attention(index: int, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         # all heads of the three streams at once, each by itself
-        p = parts.unit(walked(torch.cat([v, k, q], 1), rho, iterations)[0])
+        p = arithmetic.unit(walked(torch.cat([v, k, q], 1), rho, iterations)[0])
         streams = (attention_map(p, solved(p, rho)) @ torch.cat([v, v, v], 1)).chunk(3, 1)
         return (streams[0] + streams[1] + streams[2]) / 3
 
@@ -62,7 +62,7 @@ def walked(p: Tensor, rho: float, passes: int) -> tuple[Tensor, list[Tensor]]:
     """p [B,H,N,d] after `passes` passes of self-self attention on itself, and the multipliers [B,H] of each."""
     multipliers = []
     for _ in range(passes):
-        p = parts.unit(p)
+        p = arithmetic.unit(p)
         multipliers.append(solved(p, rho))
         p = attention_map(p, multipliers[-1]) @ p
     return p, multipliers
@@ -83,7 +83,7 @@ def solved(u: Tensor, rho: float) -> Tensor:
 
 def attention_map(u: Tensor, multiplier: Tensor) -> Tensor:
     """softmax(multiplier u u^T), [B,H,N,N]."""
-    return parts.softmax(u @ u.mT * multiplier[..., None, None])
+    return arithmetic.softmax(u @ u.mT * multiplier[..., None, None])
 
 
 def mean_entropy(maps: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from fastloc.functional.hierarchical import fastvit
 from fastloc.functional.hierarchical.forms import FORMS
 from fastloc.functional.hierarchical.stages import MAPS
 from fastloc.recipes import Recipe
-from fastloc.reference import any_recipe, parts
+from fastloc.reference import any_recipe, arithmetic, readouts
 from fastloc.reference.resnet import cam_map, softmax
 
 __all__ = ["any_scores", "encoder", "grad_cam", "itsm", "local_path", "maps_of", "scores"]
@@ -35,7 +35,7 @@ def encoder(weights: HierarchicalWeights, pixels: Tensor) -> Tensor:
 
 def scores(weights: HierarchicalWeights, pixels: Tensor, texts: Tensor) -> Tensor:
     """Cosines of the cells with unit texts [T, E]: [B, P, T]."""
-    return parts.cosine(itsm(weights, pixels), texts)
+    return readouts.cosine(itsm(weights, pixels), texts)
 
 
 def any_scores(weights: HierarchicalWeights, pixels: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None = None) -> Tensor:
@@ -49,12 +49,12 @@ def any_scores(weights: HierarchicalWeights, pixels: Tensor, texts: Tensor, row:
         return maps.detach().flatten(2).transpose(1, 2)
     cells = itsm(weights, pixels) if row.name in FORMS else local_path(weights, pixels, row)
     if row.readout.score != "feature-surgery":
-        return parts.cosine(cells, texts)
+        return readouts.cosine(cells, texts)
     if empty is not None and len(texts) == 1:
-        return parts.minus_empty(cells, texts, empty)
+        return readouts.minus_empty(cells, texts, empty)
     whole = encoder(weights, pixels)
     pairs = zip(whole, cells, strict=True)
-    return torch.cat([parts.feature_surgery(torch.cat([one[None, None], each[None]], 1), texts)[:, 1:] for one, each in pairs])
+    return torch.cat([readouts.feature_surgery(torch.cat([one[None, None], each[None]], 1), texts)[:, 1:] for one, each in pairs])
 
 
 def local_path(weights: HierarchicalWeights, pixels: Tensor, row: Recipe) -> Tensor:
@@ -73,7 +73,7 @@ def local_path(weights: HierarchicalWeights, pixels: Tensor, row: Recipe) -> Ten
         if i >= first:
             given = {"q": q, "k": k, "v": v}
             local = local + _attended(block, any_recipe.combined(row, i - first, y, given, 0, (x.shape[2], x.shape[3])) @ v, x)
-        x = x + _attended(block, parts.attend(q, k, v), x)
+        x = x + _attended(block, arithmetic.attend(q, k, v), x)
         x = x + fastvit.mlp(x, block.mlp)
     if row.blocks == 0:
         local = x

@@ -5,7 +5,7 @@ the two streams of GEM and CLIP Surgery run side by side, and every N x N attent
 works; the tests run float64. Choices for the cases that the authors' code leaves open:
 
 - LayerScale, which only GEM's code knows, scales the additions of a block's attention and MLP in every method;
-- the position embedding is resized whenever the grid is not the trained one; `parts.keeping_position` holds the authors' exceptions;
+- the position embedding is resized whenever the grid is not the trained one; `first_tokens.keeping_position` holds the authors' exceptions;
 - towers with another pool use their own image embedding in place of the class token's;
 - queries and keys of self-self attention are rotated where the tower rotates them, and the terms of a block are added before a LayerNorm
   of its out-projection;
@@ -24,9 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.reference import parts
+from fastloc.reference import first_tokens
+from fastloc.reference.arithmetic import attend, logits, softmax, unit
+from fastloc.reference.first_tokens import Grid, grid_of
 from fastloc.reference.middle_blocks import between, itaclip, middle_map
-from fastloc.reference.parts import Grid, attend, dual_paths, encoder, grid_of, last_block, logits, pooled, project, softmax, unit
+from fastloc.reference.parts import dual_paths, encoder, last_block, pooled, project
 from fastloc.reference.procrustes import pearl
 
 Table = tuple[tuple[tuple[tuple[float, ...], ...], ...], ...]
@@ -162,7 +164,7 @@ def resclip(weights: Weights, pixels: Tensor, std: float = 5.0, gain: float = 2.
     grid = grid_of(weights, pixels)
 
     def own(index: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return softmax(logits(q, k) + parts.relative_bias(weights.blocks[index], weights.spec, grid))
+        return softmax(logits(q, k) + first_tokens.relative_bias(weights.blocks[index], weights.spec, grid))
 
     middle = middle_map(weights, pixels, "bicubic-scale", blocks, own)
     omega = neighbourhood(grid, std, weights.spec.prefix).to(weights.patch_w)

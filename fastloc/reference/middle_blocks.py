@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.reference.parts import angles, embed, entered, grid_of, logits, out, project, qkv, softmax, walk
+from fastloc.reference.arithmetic import logits, softmax
+from fastloc.reference.first_tokens import angles, embed, grid_of
+from fastloc.reference.parts import entered, out, project, qkv, walk
 
 # the number of one block, and its queries, keys and values [B, H, N, d] -> its map [B, H, N, N]
 Mapped = Callable[[int, Tensor, Tensor, Tensor], Tensor]

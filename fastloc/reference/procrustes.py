@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.reference.parts import last_block, softmax
+from fastloc.reference.arithmetic import softmax
+from fastloc.reference.parts import last_block
 
 
 def pearl(weights: Weights, pixels: Tensor, alpha: float = 0.08) -> Tensor:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.reference import cliper, parts
+from fastloc.reference import arithmetic, cliper, first_tokens, parts
 from fastloc.reference.registers import with_registers
 from fastloc.reference.resnet import cam_map
 
@@ -68,18 +68,18 @@ class PoolWalk:
 def pool_walk(weights: Weights, y: Tensor, heads: int = 0) -> PoolWalk:
     """Run the pool on its input y [1, N, C]."""
     q, k, v = parts.pool_qkv(weights, y, heads)
-    attention = parts.softmax(parts.logits(q, k))
+    attention = arithmetic.softmax(arithmetic.logits(q, k))
     attended = attention @ v
     return PoolWalk((q, k, v), attention, attended, parts.pool_out(weights, attended)[:, 0])
 
 
 def walk(weights: Weights, picture: Tensor, row: Recipe) -> Walk:
     """Run the encoder with a graph for autograd. With `one_head` the last block, or the pool read in its place, attends with one head."""
-    grid = parts.grid_of(weights, picture[None])
-    turns = parts.angles(weights, grid)
+    grid = first_tokens.grid_of(weights, picture[None])
+    turns = first_tokens.angles(weights, grid)
     pools = weights.spec.pool == "attn"
     of_pool = pools and row.reads == "grad-eclip"
-    found = through(weights, parts.embed(weights, picture[None], row.position), row.one_head and not of_pool, turns=turns, grid=grid)
+    found = through(weights, first_tokens.embed(weights, picture[None], row.position), row.one_head and not of_pool, turns=turns, grid=grid)
     if pools:
         found.pool = pool_walk(weights, parts.last_norm(weights, found.end), 1 if row.one_head and of_pool else 0)
     return found
@@ -87,7 +87,7 @@ def walk(weights: Weights, picture: Tensor, row: Recipe) -> Walk:
 
 def through(
     weights: Weights, embedded: Tensor, one_head: bool = False, mask: Tensor | float = 0.0, turns: Tensor | None = None,
-    grid: parts.Grid | None = None,
+    grid: first_tokens.Grid | None = None,
 ) -> Walk:  # fmt: skip
     """Run the blocks on embedded tokens [1, N, C], of a picture's grid; `mask` is added to the attention's logits."""
     spec, found = weights.spec, Walk()
@@ -96,11 +96,11 @@ def through(
         # a copy, so that the projections' input is never the stream itself
         y = parts.entered(block, x, spec).clone()
         q, k, v = parts.qkv(block, y, spec, turns)
-        bias = 0.0 if grid is None else parts.relative_bias(block, spec, grid)
+        bias = 0.0 if grid is None else first_tokens.relative_bias(block, spec, grid)
         if one_head and i == spec.layers - 1:
             q, k, v = (each.transpose(1, 2).flatten(2)[:, None] for each in (q, k, v))
             bias = bias.sum(0) / math.sqrt(spec.heads) if isinstance(bias, Tensor) else bias
-        attention = parts.softmax(parts.logits(q, k) + mask + bias)
+        attention = arithmetic.softmax(arithmetic.logits(q, k) + mask + bias)
         attended = attention @ v
         found.states.append(x)
         found.normed.append(y)
@@ -121,11 +121,11 @@ def score(weights: Weights, seen: Walk, texts: Tensor, row: Recipe) -> Tensor:
     if row.target == "softmax-of-mean":
         # CLIP-ES's forward_last_layer: the mean of the projected patches in place of the class token
         embedding = parts.project(weights, seen.end[:, weights.spec.prefix :]).mean(1)
-    cosines = (parts.unit(embedding) @ texts.T)[0]
+    cosines = (arithmetic.unit(embedding) @ texts.T)[0]
     if row.target == "cosine":
         return cosines
     logits = row.score_scale(weights.logit_scale) * cosines
-    return logits if row.target == "logit" or len(texts) == 1 else parts.softmax(logits)
+    return logits if row.target == "logit" or len(texts) == 1 else arithmetic.softmax(logits)
 
 
 def gradient(of: Tensor, by: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def grad_eclip(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Rec
         g, (q, k, v) = gradient(of_text, seen.pool.attended), seen.pool.qkv
         projected = (parts.pool_out(weights, each)[0] for each in (q, k))
     q_seen, k_seen = projected if row.compares == "projected" else (each.transpose(1, 2).flatten(2)[0] for each in (q, k))
-    alike = (parts.unit(q_seen[:1]) * parts.unit(k_seen[front:])).sum(-1)
+    alike = (arithmetic.unit(q_seen[:1]) * arithmetic.unit(k_seen[front:])).sum(-1)
     alike = (alike - alike.min()) / (alike.max() - alike.min())
     g, values = (each.transpose(1, 2).flatten(2)[0] for each in (g, v))
     return (g * values[front:] * alike[:, None]).sum(-1).clamp(min=0)
@@ -185,7 +185,7 @@ def text_relevance(weights: Weights, embedded: Tensor, image: Tensor, start: int
         mask = torch.full((count, count), -torch.inf, dtype=embedded.dtype).triu(1)
         seen = through(weights, embedded, mask=mask)
         feature = parts.project(weights, seen.end[0, -1])
-        y = scale * (parts.unit(feature) * parts.unit(image)).sum()
+        y = scale * (arithmetic.unit(feature) * arithmetic.unit(image)).sum()
         shares = _accumulated(seen, y, start).detach()[-1, 1:-1]
     return shares / shares.sum()
 
@@ -224,12 +224,12 @@ def legrad(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe)
         out = seen.states[i + 1]
         if weights.spec.pool != "attn":
             feature = parts.project(weights, out.mean(1))
-            attention, similarity = seen.maps[i], (texts[index] * parts.unit(feature)).sum()
+            attention, similarity = seen.maps[i], (texts[index] * arithmetic.unit(feature)).sum()
         elif weights.spec.pool_mlp:
             # trunk.attn_pool reads the block's output: trunk.norm is not called
             pool = pool_walk(weights, out)
             feature = parts.to_texts(weights, parts.behind_pool(weights, pool.out))
-            attention, similarity = pool.map, (texts[index] * parts.unit(feature)).sum()
+            attention, similarity = pool.map, (texts[index] * arithmetic.unit(feature)).sum()
         else:
             # attn_pool has its own LayerNorm of its input; ln_post is not called, and nothing is normalised
             pool = pool_walk(weights, parts.last_norm(weights, out))
@@ -243,9 +243,9 @@ def anchor(weights: Weights, seen: Walk, texts: Tensor, index: int, row: Recipe)
     """The row of an attention map that belongs to the patch whose raw feature is most similar to the text."""
     front = weights.spec.prefix
     patches = parts.project(weights, seen.end)[0, front:]
-    best = int((parts.unit(patches) @ texts[index]).argmax())
+    best = int((arithmetic.unit(patches) @ texts[index]).argmax())
     left, right = (seen.qkv[row.start]["qkv".index(letter)] for letter in row.terms[0])
-    attention = parts.softmax(parts.logits(left, right) + (seen.biases[row.start] if row.terms[0] == "qk" else 0.0))[0]
+    attention = arithmetic.softmax(arithmetic.logits(left, right) + (seen.biases[row.start] if row.terms[0] == "qk" else 0.0))[0]
     shown = attention.mean(0) if row.head is None else attention[row.head]
     return shown[front + best, front:]
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.resnet_weights import EPS, Bottleneck, Conv, Pool, ResNetWeights
 from fastloc.recipes import Recipe
-from fastloc.reference import parts
+from fastloc.reference import first_tokens, readouts
 
 Grid = tuple[int, int]
 
@@ -86,15 +86,15 @@ METHODS: dict[str, Callable[[ResNetWeights, Tensor], Tensor]] = {
 
 def scores(weights: ResNetWeights, pixels: Tensor, texts: Tensor, row: Recipe) -> Tensor:
     """Scores of a published row, or of its official form, for normalised pixels [B, 3, H, W] and several unit texts [T, E]: [B, P, T]."""
-    weights = parts.keeping_position(weights, pixels) if row.keep_position else weights
+    weights = first_tokens.keeping_position(weights, pixels) if row.keep_position else weights
     if row.reads == "grad-cam":
         scale = row.score_scale(weights.logit_scale)
         return grad_cam(weights, pixels, texts, row.position, row.target, scale, row.cam).flatten(2).transpose(1, 2)
     if row.readout.score == "feature-surgery":
-        return torch.cat([parts.feature_surgery(clip_surgery(weights, one[None]), texts)[:, 1:] for one in pixels])
+        return torch.cat([readouts.feature_surgery(clip_surgery(weights, one[None]), texts)[:, 1:] for one in pixels])
     if row.terms == ("qk",):
-        return parts.cosine(raw_map(weights, pixels, row.position)[:, 1:], texts)
-    return parts.cosine(METHODS[row.name](weights, pixels), texts)
+        return readouts.cosine(raw_map(weights, pixels, row.position)[:, 1:], texts)
+    return readouts.cosine(METHODS[row.name](weights, pixels), texts)
 
 
 def grad_cam(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
 from fastloc.recipes import RECIPES, Recipe
-from fastloc.reference import any_recipe, methods, parts, relevance
+from fastloc.reference import any_recipe, first_tokens, methods, parts, readouts, relevance
 from fastloc.reference.registers import with_registers
 
 
@@ -19,12 +19,12 @@ def scores(weights: Weights, pixels: Tensor, texts: Tensor, row: Recipe, empty: 
     Args:
         empty: [E], the empty text's embedding, for feature surgery with one text and for CLIPer's background.
     """
-    weights = parts.keeping_position(weights, pixels) if row.keep_position else weights
+    weights = first_tokens.keeping_position(weights, pixels) if row.keep_position else weights
     if row.readout.score == "feature-surgery":
         return torch.cat([_surgery(weights, one[None], texts, row, empty) for one in pixels])
     if row.reads != "patches":
         return relevance.relevance(weights, pixels, texts, row, empty)
-    return parts.cosine(features(weights, pixels, row), texts)
+    return readouts.cosine(features(weights, pixels, row), texts)
 
 
 def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
@@ -37,6 +37,6 @@ def features(weights: Weights, pixels: Tensor, row: Recipe) -> Tensor:
 def _surgery(weights: Weights, picture: Tensor, texts: Tensor, row: Recipe, empty: Tensor | None) -> Tensor:
     patches = features(weights, picture, row)
     if empty is not None and len(texts) == 1:
-        return parts.minus_empty(patches, texts, empty)
+        return readouts.minus_empty(patches, texts, empty)
     embedding, _ = parts.encoder(with_registers(weights, row), picture, row.position)
-    return parts.feature_surgery(torch.cat([embedding[:, None], patches], 1), texts)[:, 1:]
+    return readouts.feature_surgery(torch.cat([embedding[:, None], patches], 1), texts)[:, 1:]

@@ -13,7 +13,7 @@ import towers
 from fastloc.analysis import blocks, metrics
 from fastloc.cli import main
 from fastloc.imaging.geometry import FITS, fit
-from fastloc.reference import parts
+from fastloc.reference import arithmetic, first_tokens, parts, readouts
 from towers import error, pixels, texts, tower
 
 KINDS = {
@@ -24,11 +24,11 @@ KINDS = {
 
 def steps(weights, images):
     """(input, qkv, what attention adds, what the MLP adds) of every block, by the reference's equations."""
-    grid = parts.grid_of(weights, images)
-    x, turns = parts.embed(weights, images, "bilinear"), parts.angles(weights, grid)
+    grid = first_tokens.grid_of(weights, images)
+    x, turns = first_tokens.embed(weights, images, "bilinear"), first_tokens.angles(weights, grid)
     for block in weights.blocks:
         q, k, v = parts.qkv(block, parts.entered(block, x, weights.spec), weights.spec, turns)
-        attention = parts.out(block, parts.attend(q, k, v, parts.relative_bias(block, weights.spec, grid)), weights.spec)
+        attention = parts.out(block, arithmetic.attend(q, k, v, first_tokens.relative_bias(block, weights.spec, grid)), weights.spec)
         ffn = parts.mlp(block, x + attention, weights.spec)
         yield x, (q, k, v), attention, ffn
         x = x + attention + ffn
@@ -53,14 +53,14 @@ def test_module_cosines(kind, grid):
     expected = []
     for x, _, attention, ffn in steps(weights, images):
         for added, stream in ((attention, x + attention), (ffn, x + attention + ffn)):
-            expected.append([parts.unit(parts.pooled(weights, each)) @ names.T for each in (added, stream)])
+            expected.append([arithmetic.unit(parts.pooled(weights, each)) @ names.T for each in (added, stream)])
     shape = (2, towers.LAYERS, 2, 3)
     assert contribution.shape == accumulated.shape == shape
     assert error(contribution, torch.stack([each[0] for each in expected], 1).reshape(shape)) < 1e-10
     assert error(accumulated, torch.stack([each[1] for each in expected], 1).reshape(shape)) < 1e-10
     # what has come together at the end is the image embedding
     embedding, _ = parts.encoder(weights, images, "bilinear")
-    assert error(accumulated[:, -1, -1], parts.unit(embedding) @ names.T) < 1e-10
+    assert error(accumulated[:, -1, -1], arithmetic.unit(embedding) @ names.T) < 1e-10
 
 
 ATTENDED = ("plain", "siglip", "pe", "registers", "relpos")
@@ -72,14 +72,14 @@ def test_attention_rows_and_anchors(kind, grid):
     _, patches = parts.encoder(weights, images, "bilinear")
     front = weights.spec.prefix
     anchors = blocks.anchors(weights, images, names)
-    assert torch.equal(anchors, parts.cosine(patches, names).argmax(1))
+    assert torch.equal(anchors, readouts.cosine(patches, names).argmax(1))
     rows = blocks.attention_rows(weights, images, anchors)
     assert rows.shape == (2, towers.LAYERS, 4, 3, towers.HEADS, grid[0] * grid[1])
     for index, (_, streams, _, _) in enumerate(steps(weights, images)):
         q, k, v = streams
-        bias = parts.relative_bias(weights.blocks[index], weights.spec, grid)
+        bias = first_tokens.relative_bias(weights.blocks[index], weights.spec, grid)
         for term, (left, right) in enumerate(((q, k), (q, q), (k, k), (v, v))):
-            whole = parts.softmax(parts.logits(left, right) + (bias if term == 0 else 0.0))
+            whole = arithmetic.softmax(arithmetic.logits(left, right) + (bias if term == 0 else 0.0))
             for image in range(2):
                 expected = whole[image][:, front + anchors[image], front:].transpose(0, 1)
                 assert error(rows[image, index, term], expected) < 1e-10, (index, blocks.ATTENTIONS[term])

@@ -23,7 +23,7 @@ from fastloc.checkpoints.vit_layouts import from_open_clip as weights_of
 from fastloc.checkpoints.vit_spec import from_open_clip as spec_of
 from fastloc.errors import FastlocError
 from fastloc.recipes import RECIPES
-from fastloc.reference import methods, parts
+from fastloc.reference import methods, parts, readouts
 from fastloc.reference import scores as literal
 from towers import config
 
@@ -327,13 +327,13 @@ def expected(row: Row, folder: Path) -> Any:
     pixels, texts = (torch.from_numpy(np.load(Path(case.inputs) / name)) for name in ("pixels-0.npy", "texts.npy"))
     if row.peer == "open_clip":
         embedding, _ = parts.encoder(tower, pixels, "bicubic-antialias")
-        return parts.cosine(embedding, texts)[..., None, None].numpy()
+        return readouts.cosine(embedding, texts)[..., None, None].numpy()
     method, changes = PEERS[row.peer].method, dict(row.changes)
     if method != "gem":
         scores = literal.scores(tower.to(dtype=torch.float64), pixels, texts.double(), RECIPES[method])
         return scores.mT.reshape(len(pixels), TEXTS, case.size[0] // 8, case.size[1] // 8).numpy()
     patches = methods.gem(tower, pixels, changes.get("blocks", 6) + 1, changes.get("iterations", 1), changes.get("inv_temp"))
-    return parts.cosine(patches, texts).mT.reshape(BATCH, TEXTS, case.size[0] // 8, case.size[1] // 8).numpy()
+    return readouts.cosine(patches, texts).mT.reshape(BATCH, TEXTS, case.size[0] // 8, case.size[1] // 8).numpy()
 
 
 def gap(found: Any, other: Any) -> float:

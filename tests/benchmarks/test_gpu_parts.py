@@ -15,7 +15,7 @@ import torch
 import towers
 from fastloc.bench.backends import official_gem
 from fastloc.imaging.geometry import fit
-from fastloc.reference import methods, parts
+from fastloc.reference import methods, readouts
 from gpu_jobs import CPU, HEAD, a_job, done
 from gpu_parts import gate, kernels, likeness, measured, models, parity, report, scenes, speed, video
 
@@ -33,7 +33,7 @@ def test_the_official_style_is_the_reference(kind: dict[str, Any], depth: int, i
     weights, texts = towers.tower(**kind), towers.texts(3)
     for grid in ((4, 4), (3, 5)):
         pixels = towers.pixels(2, grid)
-        expected = parts.cosine(methods.gem(weights, pixels, depth, iterations), texts).transpose(1, 2).reshape(2, 3, *grid)
+        expected = readouts.cosine(methods.gem(weights, pixels, depth, iterations), texts).transpose(1, 2).reshape(2, 3, *grid)
         found = official_gem.gem(weights, pixels, texts, depth, iterations)
         assert towers.error(found, expected) < EXACT
     large = official_gem.gem(weights, pixels, texts, depth, iterations, size=(24, 40))

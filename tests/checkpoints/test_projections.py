@@ -27,7 +27,7 @@ from fastloc.errors import ModelError
 from fastloc.functional.readout import similarity
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
-from fastloc.reference import methods, parts
+from fastloc.reference import methods, readouts
 from repo import SAMPLES
 
 SAMPLE = SAMPLES / "market.webp"
@@ -84,7 +84,7 @@ def test_eclip_is_its_literal_statement() -> None:
     out = forward(made.applied(plain).vit, pixels, RECIPES["eclip"])
     projected = torch.nn.functional.normalize(texts @ made.text.double().T, dim=-1)
     found = similarity(out, projected, RECIPES["eclip"].readout).flatten(2).transpose(1, 2)
-    expected = parts.cosine(methods.eclip(towers.tower(), pixels, made.image.double()), projected)
+    expected = readouts.cosine(methods.eclip(towers.tower(), pixels, made.image.double()), projected)
     assert towers.error(found, expected) < 1e-10
 
 

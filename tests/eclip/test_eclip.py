@@ -36,7 +36,7 @@ from fastloc.eclip.steps import State, batch_of, beginnings, rate_at, take
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError
 from fastloc.functional.vit import forward
-from fastloc.reference import parts
+from fastloc.reference import arithmetic
 from towers import array, error
 
 LIKE = Settings(batch=8, steps=6, keep=0.25)
@@ -86,7 +86,7 @@ def _literal_attention(qkv: Tensor, kind: str, query: str, prefix: int = 1) -> T
     for b in range(batch):
         for h in range(heads):
             ours, others = qkv[b, "qkv".index(kind[0]), h], qkv[b, "qkv".index(kind[1]), h]
-            rows = torch.stack([parts.softmax(ours[i] @ others.T / math.sqrt(width)) for i in range(tokens)])
+            rows = torch.stack([arithmetic.softmax(ours[i] @ others.T / math.sqrt(width)) for i in range(tokens)])
             out[b] += (rows[0, prefix:] if query == "cls" else rows[prefix:, prefix:].mean(0)) / heads
     return out * (tokens - prefix)
 
@@ -111,7 +111,7 @@ def test_free_attention_behind_any_number_of_tokens(query: str, prefix: int) -> 
 def test_free_attention_with_the_towers_own_bias(query: str) -> None:
     qkv, bias = array("qkv", 2, 3, 4, 7, 8, low=-2, high=2), array("bias", 1, 4, 7, 7, low=-3)
     q, k = qkv[:, 0], qkv[:, 1]
-    maps = parts.softmax(parts.logits(q, k) + bias)[..., 1:].mean(1)
+    maps = arithmetic.softmax(arithmetic.logits(q, k) + bias)[..., 1:].mean(1)
     expected = 6 * (maps[:, 0] if query == "cls" else maps[:, 1:].mean(1))
     assert error(free_attention(qkv, "qk", query, 1, bias), expected) < 1e-5
     # it belongs to no other product
@@ -154,14 +154,14 @@ def test_pooled(how: str) -> None:
     rows = []
     for picture_tokens, row in zip(tokens, weights, strict=True):
         kept = torch.stack([weight * (phi @ token) for token, weight in zip(picture_tokens, row, strict=True) if weight > 0])
-        rows.append(parts.unit(kept.amax(0) if how == "max" else kept.sum(0) / row.sum()))
+        rows.append(arithmetic.unit(kept.amax(0) if how == "max" else kept.sum(0) / row.sum()))
     assert error(pooled(tokens, weights, phi, how), torch.stack(rows)) < 1e-12
 
 
 def test_contrastive() -> None:
-    images, texts = (parts.unit(array(name, 5, 8, low=-1)) for name in "it")
+    images, texts = (arithmetic.unit(array(name, 5, 8, low=-1)) for name in "it")
     logits = 7.0 * images @ texts.T
-    expected = sum(-math.log(parts.softmax(logits[i])[i]) - math.log(parts.softmax(logits.T[i])[i]) for i in range(5)) / 10
+    expected = sum(-math.log(arithmetic.softmax(logits[i])[i]) - math.log(arithmetic.softmax(logits.T[i])[i]) for i in range(5)) / 10
     loss, accuracy = contrastive(images, texts, torch.tensor(7.0))
     assert abs(float(loss) - expected) < 1e-10
     assert float(accuracy) == pytest.approx(float((logits.argmax(1) == torch.arange(5)).double().mean()))

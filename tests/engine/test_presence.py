@@ -17,7 +17,7 @@ from fastloc.engine.localizer import Localizer as Engine
 from fastloc.errors import FastlocError, ModelError
 from fastloc.recipes import RECIPES
 from fastloc.recipes.presence import Calibration
-from fastloc.reference import parts
+from fastloc.reference import arithmetic, parts
 from quality import quality_set
 from repo import SAMPLES
 
@@ -45,7 +45,7 @@ def literal(localizer: Engine, path: Path, texts: list[str]) -> np.ndarray[Any, 
     pixels = localizer.pixels(picture, localizer.geometry(picture.size[::-1]))[None].double()
     embedding, _ = parts.encoder(source.vit.to(dtype=torch.float64), pixels, localizer.recipe.position)
     words = torch.cat([source.text(texts, localizer.template), source.text.empty(localizer.template)[None]]).double()
-    cosines = (parts.unit(embedding) @ words.T)[0].detach().numpy()
+    cosines = (arithmetic.unit(embedding) @ words.T)[0].detach().numpy()
     logits = source.logit_scale * (cosines[:-1] - cosines[-1])
     fit = source.calibrations["plain"]
     return 1 / (1 + np.exp(-(fit.slope * logits + fit.offset)))

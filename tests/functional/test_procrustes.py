@@ -5,7 +5,7 @@ import torch
 
 import towers
 from fastloc.functional.methods.procrustes import aligned_queries, polar
-from fastloc.reference import parts, procrustes
+from fastloc.reference import arithmetic, procrustes
 from towers import error
 
 
@@ -20,8 +20,8 @@ def projections(tokens: int, width: int = 8, batch: int = 2, heads: int = 3) -> 
 def test_an_ordinary_attention_by_these_queries_is_the_authors(tokens: int, prefix: int, weight: float) -> None:
     q, k = projections(tokens)
     queries = aligned_queries(q, k, prefix, weight)
-    found = parts.softmax(0.5 * queries.transpose(1, 2) @ k.permute(0, 2, 3, 1))
-    expected = parts.softmax(0.5 * procrustes.products(q.transpose(1, 2), k.transpose(1, 2), prefix, weight))
+    found = arithmetic.softmax(0.5 * queries.transpose(1, 2) @ k.permute(0, 2, 3, 1))
+    expected = arithmetic.softmax(0.5 * procrustes.products(q.transpose(1, 2), k.transpose(1, 2), prefix, weight))
     assert error(found, expected) < 1e-12
 
 

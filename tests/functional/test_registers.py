@@ -19,7 +19,7 @@ from fastloc.functional.methods.registers import RegisterBlock, at_taken_over, t
 from fastloc.functional.similarity import grids
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, Recipe, recipe
-from fastloc.reference import parts, scores
+from fastloc.reference import arithmetic, first_tokens, parts, scores
 from towers import error
 
 EXACT = 1e-10
@@ -87,14 +87,14 @@ def behind(weights: Weights, pixels: Tensor, row: Recipe) -> tuple[Tensor, list[
         # LayerNorm looks at each token alone, so that what follows the position embedding can be made of two parts
         zeros = torch.zeros(1, count, spec.width, dtype=weights.dtype)
         assert weights.ln_pre_w is not None and weights.ln_pre_b is not None
-        extra = parts.layer_norm(zeros, weights.ln_pre_w, weights.ln_pre_b, spec.norm_eps)
-        x, each = torch.cat([parts.embed(weights, picture[None], row.position), extra], 1), []
+        extra = arithmetic.layer_norm(zeros, weights.ln_pre_w, weights.ln_pre_b, spec.norm_eps)
+        x, each = torch.cat([first_tokens.embed(weights, picture[None], row.position), extra], 1), []
         for number, block in enumerate(weights.blocks):
             q, k, v = parts.qkv(block, parts.entered(block, x, spec), spec)
             each.append((q, k, v))
-            x = x + parts.out(block, parts.attend(q, k, v), spec)
-            hidden = parts.layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) @ block.fc_w.T + block.fc_b
-            hidden = parts.activate(hidden, spec.activation)
+            x = x + parts.out(block, arithmetic.attend(q, k, v), spec)
+            hidden = arithmetic.layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) @ block.fc_w.T + block.fc_b
+            hidden = arithmetic.activate(hidden, spec.activation)
             if number in table:
                 listed = list(table[number])
                 values = hidden[0][:, listed]
@@ -120,7 +120,7 @@ def test_registers_in_front_are_the_authors_behind(count: int) -> None:
     # class token, registers, patches
     assert error(plain.captured["block6"], torch.cat([stream[:, :1], stream[:, -count:], stream[:, 1:-count]], 1)) < EXACT
     q, _, v = blocks[-1]
-    local = parts.out(weights.blocks[-1], parts.attend(q, q, v), weights.spec)
+    local = parts.out(weights.blocks[-1], arithmetic.attend(q, q, v), weights.spec)
     assert error(forward(weights, pixels, row).patches, parts.project(weights, local[:, 1:-count])) < EXACT
     # every register is the same token
     first = plain.captured["embedded"][:, 1 : 1 + count]

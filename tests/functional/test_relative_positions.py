@@ -25,7 +25,7 @@ from fastloc.functional.position_embedding import Biases, Positions, relative_bi
 from fastloc.functional.similarity import grids
 from fastloc.functional.vit import encode, forward, positions
 from fastloc.recipes import RECIPES, Recipe, recipe
-from fastloc.reference import any_recipe, parts
+from fastloc.reference import any_recipe, first_tokens
 from towers import error
 
 EXACT = 1e-10
@@ -51,7 +51,7 @@ def timms(weights: Weights, block: int, grid: tuple[int, int]) -> Tensor:
 def test_it_is_timms_on_every_grid(grid: tuple[int, int]) -> None:
     weights = families.tower("relpos")
     for i in (0, 3):
-        expected, literal = timms(weights, i, grid), parts.relative_bias(weights.blocks[i], weights.spec, grid)
+        expected, literal = timms(weights, i, grid), first_tokens.relative_bias(weights.blocks[i], weights.spec, grid)
         assert isinstance(literal, Tensor)
         assert error(biases(weights, grid)(i), literal[None]) < EXACT
         # timm's distances are float32 in any dtype

@@ -18,7 +18,7 @@ from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.similarity import answer, grids
 from fastloc.functional.vit import forward, positions
 from fastloc.recipes import RECIPES, Recipe, recipe
-from fastloc.reference import any_recipe, parts, relevance
+from fastloc.reference import any_recipe, arithmetic, parts, readouts, relevance
 from towers import error
 
 EXACT = 1e-10
@@ -166,8 +166,8 @@ def test_feature_surgery_of_pooled_towers(family: str, count: int) -> None:
     cls, _ = parts.encoder(weights, pictures, row.position)
     patches = any_recipe.features(weights, pictures, row)
     if count == 1:
-        expected = parts.minus_empty(patches, words[:1], words[3])
+        expected = readouts.minus_empty(patches, words[:1], words[3])
     else:
-        expected = parts.feature_surgery(torch.cat([cls[:, None], patches], 1), words[:count])[:, 1:]
+        expected = readouts.feature_surgery(torch.cat([cls[:, None], patches], 1), words[:count])[:, 1:]
     assert error(found, expected.transpose(1, 2).reshape(found.shape)) < EXACT
-    assert count == 1 or (scores is not None and error(scores, parts.unit(cls) @ words[:count].T) < EXACT)
+    assert count == 1 or (scores is not None and error(scores, arithmetic.unit(cls) @ words[:count].T) < EXACT)

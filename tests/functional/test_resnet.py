@@ -15,7 +15,7 @@ from fastloc.functional import resnet
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.heatmaps import heatmaps
 from fastloc.recipes import RECIPES, Recipe, recipe
-from fastloc.reference import parts
+from fastloc.reference import first_tokens, readouts
 from fastloc.reference import resnet as reference_resnet
 from resnet_towers import EMBED, config, network, pixels, texts, tower
 from towers import error
@@ -63,7 +63,7 @@ def test_official_forms_are_the_reference_s(method: str, grid: tuple[int, int], 
     out = resnet.forward(tower(), x, recipe(method, official=True), cls=True)
     stated = reference_resnet.clip_surgery if method == "clip_surgery" else reference_resnet.raw_map
     assert out.cls is not None and out.grid == grid
-    gap = error(torch.cat([out.cls[:, None], out.patches], 1), stated(parts.keeping_position(tower(), x), x))
+    gap = error(torch.cat([out.cls[:, None], out.patches], 1), stated(first_tokens.keeping_position(tower(), x), x))
     assert gap < 1e-10, f"{method} at {grid}, batch {batch}: {gap:.1e}"
     kept = recipe(method, official=True, keep_position=False)
     resized = error(resnet.forward(tower(), x, kept).patches, out.patches)
@@ -161,17 +161,17 @@ def test_scores_and_maps_are_the_reference_s(method: str, count: int) -> None:
     grids, scores = engine(recipe(method))(x, words, empty)
     if method == "clip_surgery":
         rows = reference_resnet.clip_surgery(tower(), x)
-        several = parts.feature_surgery(rows, words)[:, 1:]
-        expected = several if count > 1 else parts.minus_empty(rows[:, 1:], words, empty)
+        several = readouts.feature_surgery(rows, words)[:, 1:]
+        expected = several if count > 1 else readouts.minus_empty(rows[:, 1:], words, empty)
         assert (scores is None) == (count == 1)
     else:
-        expected = parts.cosine(reference_resnet.METHODS[method](tower(), x), words)
+        expected = readouts.cosine(reference_resnet.METHODS[method](tower(), x), words)
         assert scores is None
     assert error(grids.flatten(2).transpose(1, 2), expected) < 1e-10
     size = (GRID[0] * 32, GRID[1] * 32)
     readout = recipe(method).readout
     found = heatmaps(grids[0].numpy(), fit(size, size, 32), readout.order, readout.logit_scale, readout.reverse)
-    official = {"itsm": parts.surgery_map, "clip_surgery": parts.surgery_map, "rclip": parts.rclip_map}
+    official = {"itsm": readouts.surgery_map, "clip_surgery": readouts.surgery_map, "rclip": readouts.rclip_map}
     if method in official:
         assert error(torch.from_numpy(found), official[method](expected, GRID, size)[0]) < 1e-10
 
@@ -202,9 +202,9 @@ def slow(method: str, dtype: torch.dtype) -> Tensor:
     if method == "grad_cam":
         return reference_resnet.grad_cam(weights, x, words, GRAD_CAM.position, GRAD_CAM.target, GRAD_CAM.target_scale)
     if method == "clip_surgery":
-        scores = parts.feature_surgery(reference_resnet.clip_surgery(weights, x), words)[:, 1:]
+        scores = readouts.feature_surgery(reference_resnet.clip_surgery(weights, x), words)[:, 1:]
     else:
-        scores = parts.cosine(reference_resnet.METHODS[method](weights, x), words)
+        scores = readouts.cosine(reference_resnet.METHODS[method](weights, x), words)
     return scores.transpose(1, 2).unflatten(2, GRID)
 
 

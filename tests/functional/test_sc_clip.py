@@ -17,7 +17,7 @@ from fastloc.functional.folding import streams_read
 from fastloc.functional.methods import outliers, sc_clip
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
-from fastloc.reference import aggregation, any_recipe, parts
+from fastloc.reference import aggregation, any_recipe, arithmetic
 from towers import error
 
 EXACT = 1e-10
@@ -73,7 +73,7 @@ def test_outliers_by_attention(tokens: int, prefix: int) -> None:
     assert torch.equal(outliers.attended(qkv, 4 * tokens), found), "the rows at a time change the answer"
     for picture in range(2):
         q, k = (qkv[letter][picture].transpose(0, 1) for letter in "qk")
-        mean = parts.softmax(parts.logits(q, k)).mean(0)
+        mean = arithmetic.softmax(arithmetic.logits(q, k)).mean(0)
         of_class, of_self = 1.5 * mean[0, prefix:], mean.diagonal()[prefix:]
         salient = (of_class > of_self).nonzero()[:, 0]
         best = salient[of_class[salient].argsort(descending=True)[:10]]

@@ -16,7 +16,7 @@ from fastloc.functional.output import Output
 from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.vit import encode, forward, image_embedding, positions
 from fastloc.recipes import RECIPES, recipe
-from fastloc.reference import parts, scores
+from fastloc.reference import arithmetic, first_tokens, parts, scores
 from peaks import peak
 from towers import error
 
@@ -158,13 +158,13 @@ def test_captures(name: str, cls: bool) -> None:
     assert sorted(out.captured) == sorted(names)
     assert error(out.patches, plain.patches) < SAME[torch.float64]
 
-    x = parts.embed(weights, pixels, row.position)
+    x = first_tokens.embed(weights, pixels, row.position)
     assert error(out.captured["embedded"], x) < SAME[torch.float64]
     for i, block in enumerate(weights.blocks):
         y = parts.entered(block, x, weights.spec)
         projected = parts.qkv(block, y, weights.spec)
         assert error(out.captured[f"qkv{i}"], torch.stack(projected, 1)) < 1e-11
-        x = x + parts.out(block, parts.attend(*projected), weights.spec)
+        x = x + parts.out(block, arithmetic.attend(*projected), weights.spec)
         x = x + parts.mlp(block, x, weights.spec)
         assert error(out.captured[f"block{i}"], x) < 1e-11
     assert error(parts.project(weights, out.captured["local"]), out.patches) < SAME[torch.float64]

@@ -12,7 +12,7 @@ import towers
 from fastloc.functional import vjp
 from fastloc.functional.blocks import mlp_end, mlp_start, out_linear
 from fastloc.functional.folding import without_scale
-from fastloc.reference import parts
+from fastloc.reference import arithmetic, parts
 from towers import error
 
 EXACT = 1e-12
@@ -47,14 +47,14 @@ def test_linear() -> None:
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu", "silu"])
 def test_slope(activation: str) -> None:
     x = torch.linspace(-9, 9, 301, dtype=torch.float64).requires_grad_()
-    (expected,) = torch.autograd.grad(parts.activate(x, activation).sum(), x)
+    (expected,) = torch.autograd.grad(arithmetic.activate(x, activation).sum(), x)
     assert error(vjp.slope(x.detach(), activation), expected) < EXACT
 
 
 def test_unit() -> None:
     z, gradient = numbers("z", B, C), numbers("g", B, T, C)
     found, shrink = vjp.unit(gradient, z)
-    assert error(found * shrink[..., None], by_autograd(parts.unit, z, gradient)) < EXACT
+    assert error(found * shrink[..., None], by_autograd(arithmetic.unit, z, gradient)) < EXACT
 
 
 def test_softmax() -> None:
@@ -68,7 +68,7 @@ def test_softmax() -> None:
 def test_mlp_half(rows: int, family: str) -> None:
     weights = without_scale(families.tower(family))
     block, spec, x, gradient = weights.blocks[2], weights.spec, numbers("x", B, R, C), numbers("g", B, T, rows, C)
-    read = parts.layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) if spec.norm == "pre" else x
+    read = arithmetic.layer_norm(x, block.ln2_w, block.ln2_b, spec.norm_eps) if spec.norm == "pre" else x
     hidden = mlp_start(block, read, spec)
     expected = by_autograd(lambda x: x + parts.mlp(block, x, spec), x, gradient)
     assert error(vjp.mlp_half(gradient, x, hidden, mlp_end(block, hidden, spec), block, spec), expected) < EXACT
@@ -91,7 +91,7 @@ def test_turned(turning: bool, normed: bool) -> None:
 
     def forward(x: Tensor) -> Tensor:
         y = F.layer_norm(x, (width,), weight, None, 1e-5) if normed else x
-        return (parts.rotate(y.transpose(1, 2), angles).transpose(1, 2) if turning else y).flatten(2)
+        return (arithmetic.rotate(y.transpose(1, 2), angles).transpose(1, 2) if turning else y).flatten(2)
 
     found = vjp.turned(gradient, x, turns, weight if normed else None, 1e-5)
     assert error(found.reshape(B, T, R, heads, width), by_autograd(forward, x, gradient)) < EXACT

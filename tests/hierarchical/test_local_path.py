@@ -16,7 +16,7 @@ from fastloc.functional.hierarchical import fastvit, forms, self_self
 from fastloc.functional.hierarchical.cells import cells, embedding
 from fastloc.recipes import RECIPES, Recipe, recipe
 from fastloc.reference import hierarchical as reference
-from fastloc.reference import parts
+from fastloc.reference import readouts
 from hierarchical_towers import EMBED, Seeded, pixels, texts
 from towers import error
 
@@ -75,7 +75,7 @@ def test_scores_of_methods_that_read_cells_are_the_literal_reference_s() -> None
         row = recipe(name).at_scale(tower().logit_scale)
         expected = reference.any_scores(tower(), x, words, row).transpose(1, 2)
         assert error(engine(row)(x, words, texts(1, 1)[0])[0].flatten(2), expected) < 1e-10
-    assert error(reference.any_scores(tower(), x, words, recipe("itsm")), parts.cosine(reference.itsm(tower(), x), words)) == 0
+    assert error(reference.any_scores(tower(), x, words, recipe("itsm")), readouts.cosine(reference.itsm(tower(), x), words)) == 0
 
 
 def test_the_mean_of_the_encoder_s_own_cells_is_the_embedding() -> None:

@@ -25,7 +25,7 @@ from fastloc.functional.patch_stem import embedded_planes, embedded_rows, patch_
 from fastloc.functional.vit import forward
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import RECIPES
-from fastloc.reference import parts
+from fastloc.reference import first_tokens
 from towers import error
 
 NAMES = [name for name in open_clip.list_models() if name.startswith("ViTamin")]
@@ -93,7 +93,7 @@ def test_a_frame_embeds_as_its_normalised_pixels_up_to_the_border(dtype: torch.d
     middle, spread = (torch.tensor(each, dtype=torch.float64).view(3, 1, 1) for each in (mean, vit_spec.OPENAI_STD))
     pixels = ((planes.double() * 64 + 128) / 255 - middle) / spread
     assert weights.maps is not None
-    expected = parts.overlapping(weights.maps, pixels, weights).flatten(2).mT
+    expected = first_tokens.overlapping(weights.maps, pixels, weights).flatten(2).mT
     matrix, bias = (each.to(dtype) for each in folded_embedding(weights))
     tolerance = {torch.float64: 1e-12, torch.float32: 2e-5}[dtype]
     for found in (

@@ -27,7 +27,7 @@ from fastloc.functional.vit import forward
 from fastloc.imaging import heatmaps as maps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import Recipe, recipe
-from fastloc.reference import methods, parts
+from fastloc.reference import methods, readouts
 from repo import GOLDENS
 
 NAMES = sorted(path.stem for path in GOLDENS.glob("gem_*.npz"))
@@ -134,8 +134,8 @@ def test_the_reference_is_the_official_answer(name: str) -> None:
     patches = methods.gem(tower, pixels, case.meta["depth"], case.meta["iterations"], case.meta["temperature"])
     check(name, "patches", patches[:, ::tokens, ::channels].numpy(), "float64")
     grid = case.size[0] // tower.spec.patch[0], case.size[1] // tower.spec.patch[1]
-    scores = [parts.cosine(patches[i : i + 1], torch.from_numpy(case.texts(i))) for i in range(len(pixels))]
-    heatmaps = torch.cat([parts.gem_map(score, grid, case.size) for score in scores])
+    scores = [readouts.cosine(patches[i : i + 1], torch.from_numpy(case.texts(i))) for i in range(len(pixels))]
+    heatmaps = torch.cat([readouts.gem_map(score, grid, case.size) for score in scores])
     check(name, "heatmaps", heatmaps[..., ::step, ::step].numpy(), "float64")
 
 

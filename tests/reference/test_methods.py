@@ -21,7 +21,7 @@ from fastloc.imaging.geometry import fit
 from fastloc.recipes import RECIPES, recipe
 from fastloc.recipes.official import OFFICIAL
 from fastloc.recipes.schema import Table
-from fastloc.reference import any_recipe, methods, parts
+from fastloc.reference import any_recipe, arithmetic, methods, parts, readouts
 from fastloc.reference import scores as literal
 from towers import error
 
@@ -159,33 +159,33 @@ def test_table_that_is_constant_is_the_number() -> None:
 
 
 def unit_logits(p: Tensor, multiplier: float) -> Tensor:
-    p = parts.unit(p)
+    p = arithmetic.unit(p)
     return multiplier * p @ p.mT
 
 
 FREE: dict[str, tuple[dict[str, object], parts.Attention]] = {
-    "q-k": ({"terms": ("qk",)}, lambda i, y, q, k, v: parts.attend(q, k, v)),
+    "q-k": ({"terms": ("qk",)}, lambda i, y, q, k, v: arithmetic.attend(q, k, v)),
     "mean of four": (
         {"terms": ("qk", "vv", "identity", "kk")},
-        lambda i, y, q, k, v: (parts.attend(q, k, v) + parts.attend(v, v, v) + v + parts.attend(k, k, v)) / 4,
+        lambda i, y, q, k, v: (arithmetic.attend(q, k, v) + arithmetic.attend(v, v, v) + v + arithmetic.attend(k, k, v)) / 4,
     ),
-    "sum with identity": ({"terms": ("vv", "identity"), "combine": "sum"}, lambda i, y, q, k, v: parts.attend(v, v, v) + v),
-    "term twice": ({"terms": ("qq", "qq", "kk")}, lambda i, y, q, k, v: (2 * parts.attend(q, q, v) + parts.attend(k, k, v)) / 3),
-    "unit": ({"terms": ("qq",), "unit": True, "inv_temp": 9.0}, lambda i, y, q, k, v: parts.softmax(unit_logits(q, 9.0)) @ v),
+    "sum with identity": ({"terms": ("vv", "identity"), "combine": "sum"}, lambda i, y, q, k, v: arithmetic.attend(v, v, v) + v),
+    "term twice": ({"terms": ("qq", "qq", "kk")}, lambda i, y, q, k, v: (2 * arithmetic.attend(q, q, v) + arithmetic.attend(k, k, v)) / 3),
+    "unit": ({"terms": ("qq",), "unit": True, "inv_temp": 9.0}, lambda i, y, q, k, v: arithmetic.softmax(unit_logits(q, 9.0)) @ v),
     "unit q-k": (
         {"terms": ("qk",), "unit": True, "inv_temp": 9.0},
-        lambda i, y, q, k, v: parts.softmax(9.0 * parts.unit(q) @ parts.unit(k).mT) @ v,
+        lambda i, y, q, k, v: arithmetic.softmax(9.0 * arithmetic.unit(q) @ arithmetic.unit(k).mT) @ v,
     ),
     "adaptive, not unit": (
         {"terms": ("vv",), "inv_temp": "adaptive"},
-        lambda i, y, q, k, v: parts.softmax(v @ v.mT * y.norm(dim=-1).mean(1)[:, None, None, None] * v.shape[-1] ** -0.5) @ v,
+        lambda i, y, q, k, v: arithmetic.softmax(v @ v.mT * y.norm(dim=-1).mean(1)[:, None, None, None] * v.shape[-1] ** -0.5) @ v,
     ),
-    "number, not unit": ({"terms": ("kk",), "inv_temp": 0.3}, lambda i, y, q, k, v: parts.softmax(0.3 * k @ k.mT) @ v),
+    "number, not unit": ({"terms": ("kk",), "inv_temp": 0.3}, lambda i, y, q, k, v: arithmetic.softmax(0.3 * k @ k.mT) @ v),
     "two with neighbours": (
         {"terms": ("qk", "vv"), "bias_std": 1.5},
         lambda i, y, q, k, v: (
-            parts.softmax(parts.logits(q, k) + methods.neighbourhood((3, 5), 1.5))
-            + parts.softmax(parts.logits(v, v) + methods.neighbourhood((3, 5), 1.5))
+            arithmetic.softmax(arithmetic.logits(q, k) + methods.neighbourhood((3, 5), 1.5))
+            + arithmetic.softmax(arithmetic.logits(v, v) + methods.neighbourhood((3, 5), 1.5))
         ) @ v / 2,
     ),
 }  # fmt: skip
@@ -304,12 +304,12 @@ def outputs(grid: tuple[int, int], batch: int = 3) -> Output:
 def test_feature_surgery_is_the_official_tensor(count: int) -> None:
     weights, pixels, texts = towers.tower(), towers.pixels(3, (3, 5)), towers.texts(count)
     tokens = methods.clip_surgery(weights, pixels)
-    expected = parts.feature_surgery(tokens, texts)[:, 1:]
+    expected = readouts.feature_surgery(tokens, texts)[:, 1:]
     found = similarity(outputs((3, 5)), texts, RECIPES["clip_surgery"].readout)
     assert found.shape == (3, count, 3, 5)
     assert error(found.flatten(2).transpose(1, 2), expected) < EXACT
     # the official code takes one image at a time
-    alone = torch.cat([parts.feature_surgery(tokens[i : i + 1], texts) for i in range(3)])[:, 1:]
+    alone = torch.cat([readouts.feature_surgery(tokens[i : i + 1], texts) for i in range(3)])[:, 1:]
     assert error(expected, alone) < EXACT
     # what all texts share is gone
     assert found.mean(1).abs().max() < 1e-12
@@ -318,10 +318,10 @@ def test_feature_surgery_is_the_official_tensor(count: int) -> None:
 def test_feature_surgery_of_one_text_is_zero_so_the_empty_text_is_taken_away() -> None:
     out, text, empty = outputs((3, 5)), towers.texts(1), towers.texts(1, seed=1)[0]
     tokens = methods.clip_surgery(towers.tower(), towers.pixels(3, (3, 5)))
-    assert parts.feature_surgery(tokens, text).abs().max() < 1e-12
+    assert readouts.feature_surgery(tokens, text).abs().max() < 1e-12
     found = similarity(out, text, RECIPES["clip_surgery"].readout, empty)
     assert found.shape == (3, 1, 3, 5)
-    assert error(found.flatten(2).transpose(1, 2), parts.minus_empty(tokens[:, 1:], text, empty)) < EXACT
+    assert error(found.flatten(2).transpose(1, 2), readouts.minus_empty(tokens[:, 1:], text, empty)) < EXACT
 
 
 @pytest.mark.parametrize("name", towers.PATCHES)
@@ -332,7 +332,7 @@ def test_similarity(name: str) -> None:
         found = similarity(out, towers.texts(count), row.readout, towers.texts(1, seed=1)[0])
         assert found.shape == (batch, count, 3, 5)
         if row.readout.score == "cosine":
-            assert error(found.flatten(2).transpose(1, 2), parts.cosine(out.patches, towers.texts(count))) < EXACT
+            assert error(found.flatten(2).transpose(1, 2), readouts.cosine(out.patches, towers.texts(count))) < EXACT
     assert needs_cls(row.readout, 3) == (name == "clip_surgery")
     assert not needs_cls(row.readout, 1)
 
@@ -346,10 +346,10 @@ def test_feature_surgery_says_what_it_lacks() -> None:
 
 
 LITERAL_MAPS: dict[str, Callable[..., Tensor]] = {
-    "grid": parts.surgery_map,
-    "picture": parts.gem_map,
-    "reverse": parts.rclip_map,
-    "softmax": parts.segmentation_map,
+    "grid": readouts.surgery_map,
+    "picture": readouts.gem_map,
+    "reverse": readouts.rclip_map,
+    "softmax": readouts.segmentation_map,
 }
 
 
@@ -360,9 +360,9 @@ def test_from_pixels_to_maps(name: str, size: tuple[int, int]) -> None:
     weights, pixels, texts = towers.tower(), towers.pixels(2, (3, 5)), towers.texts(4)
     row = RECIPES[name].at_scale(weights.logit_scale)
     if row.readout.score == "feature-surgery":
-        scores = parts.feature_surgery(methods.clip_surgery(weights, pixels), texts)[:, 1:]
+        scores = readouts.feature_surgery(methods.clip_surgery(weights, pixels), texts)[:, 1:]
     else:
-        scores = parts.cosine(literal.features(weights, pixels, RECIPES[name]), texts)
+        scores = readouts.cosine(literal.features(weights, pixels, RECIPES[name]), texts)
     options = (row.readout.scale,) if row.readout.order == "softmax" else ()
     expected = LITERAL_MAPS["reverse" if row.readout.reverse else row.readout.order](scores, (3, 5), size, *options)
 

@@ -23,7 +23,7 @@ from fastloc.functional.vit import forward
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import Recipe, recipe
-from fastloc.reference import parts
+from fastloc.reference import readouts
 from fastloc.reference import scores as literal
 from repo import GOLDENS
 
@@ -78,7 +78,8 @@ def test_patches_and_maps_are_the_authors(name: str) -> None:
     assert off(shares[:, ::step, ::step], expected["heatmaps"]) < 100 * EXACT
     scores, grid = literal.scores(weights, pixels, expected["texts"], row), (size[0] // 16, size[1] // 16)
     assert row.readout.scale is not None
-    stated = parts.segmentation_map(scores, grid, picture, row.readout.scale, size if heatmaps.through_input(row.readout.order) else None)
+    through = size if heatmaps.through_input(row.readout.order) else None
+    stated = readouts.segmentation_map(scores, grid, picture, row.readout.scale, through)
     assert off(stated[0, :, ::step, ::step], expected["heatmaps"]) < 100 * EXACT
 
 

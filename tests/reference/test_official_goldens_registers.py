@@ -21,7 +21,7 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.engine.registers.search import Rule, neuron_scores
 from fastloc.functional.vit import forward
 from fastloc.recipes import Recipe, recipe
-from fastloc.reference import parts
+from fastloc.reference import first_tokens, parts
 from fastloc.reference.registers import with_registers
 from repo import GOLDENS
 
@@ -86,7 +86,7 @@ def test_the_reference_is_the_official_answer(name: str) -> None:
     meta, arrays = golden(name)
     weights, pixels = inputs(meta)
     tower = with_registers(weights, row_of(meta))
-    stream = parts.walk(tower, parts.embed(tower, pixels, "bilinear"), tower.blocks, parts.grid_of(tower, pixels))
+    stream = parts.walk(tower, first_tokens.embed(tower, pixels, "bilinear"), tower.blocks, first_tokens.grid_of(tower, pixels))
     assert wrong(in_the_authors_order(stream, meta), arrays["stream"]) < 1e-9
     assert wrong(parts.pooled(tower, stream).numpy(), arrays["embedding"]) < 1e-9
 

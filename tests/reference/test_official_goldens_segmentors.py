@@ -17,7 +17,7 @@ from fastloc.functional.similarity import grids
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import Recipe, recipe
-from fastloc.reference import parts, scores
+from fastloc.reference import readouts, scores
 from towers import error
 
 METHODS = ("sclip", "clearclip", "naclip", "resclip")
@@ -83,7 +83,7 @@ def test_maps(method: str, name: str) -> None:
     assert error(torch.from_numpy(shares), expected(name, "heatmaps")) < limit
     through = size if heatmaps.through_input(row.readout.order) else None
     literal = scores.scores(goldens.tower(name), pixels, texts, row)
-    stated = parts.segmentation_map(literal, (size[0] // PATCH, size[1] // PATCH), picture, scale, through)
+    stated = readouts.segmentation_map(literal, (size[0] // PATCH, size[1] // PATCH), picture, scale, through)
     assert error(stated[0, :, ::step, ::step], expected(name, "heatmaps")) < limit
 
 

@@ -20,7 +20,7 @@ from fastloc.functional.readout import similarity
 from fastloc.imaging import heatmaps
 from fastloc.imaging.geometry import fit
 from fastloc.recipes import Recipe, recipe
-from fastloc.reference import parts, scores
+from fastloc.reference import first_tokens, parts, readouts, scores
 from fastloc.reference import resnet as reference_resnet
 from towers import error
 
@@ -61,9 +61,9 @@ def stated(name: str) -> Tensor:
     """The reference's tokens [1, 1 + P, E], the image embedding first."""
     pixels, row = goldens.pixels(name), row_of(name)
     if is_resnet(name):
-        kept = parts.keeping_position(resnet_tower(name, torch.float64), pixels)
+        kept = first_tokens.keeping_position(resnet_tower(name, torch.float64), pixels)
         return (reference_resnet.clip_surgery if goldens.golden(name)[0]["surgery"] else reference_resnet.raw_map)(kept, pixels)
-    embedding, _ = parts.encoder(parts.keeping_position(goldens.tower(name), pixels), pixels, row.position)
+    embedding, _ = parts.encoder(first_tokens.keeping_position(goldens.tower(name), pixels), pixels, row.position)
     return torch.cat([embedding[:, None], scores.features(goldens.tower(name), pixels, row)], 1)
 
 
@@ -96,8 +96,8 @@ def test_feature_surgery(name: str) -> None:
         assert error(several, expected(name, "several")[:, 1:]) < limit, dtype
         assert error(single, expected(name, "single")[:, 1:]) < limit, dtype
     literal, texts = stated(name), goldens.texts(name)
-    assert error(parts.feature_surgery(literal, texts), expected(name, "several")) < 1e-9
-    assert error(parts.minus_empty(literal, texts[:1], expected(name, "empty")), expected(name, "single")) < 1e-9
+    assert error(readouts.feature_surgery(literal, texts), expected(name, "several")) < 1e-9
+    assert error(readouts.minus_empty(literal, texts[:1], expected(name, "empty")), expected(name, "single")) < 1e-9
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "heatmaps" in goldens.golden(name)[1]])

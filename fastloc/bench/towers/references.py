@@ -7,7 +7,7 @@ from fastloc.checkpoints.families.kinds import AnyWeights
 from fastloc.checkpoints.hierarchical.weights import HierarchicalWeights
 from fastloc.checkpoints.resnet_weights import ResNetWeights
 from fastloc.recipes import Recipe
-from fastloc.reference import hierarchical, parts, resnet
+from fastloc.reference import hierarchical, parts, readouts, resnet
 from fastloc.reference import scores as literal
 
 # as open_clip resizes positions
@@ -34,7 +34,7 @@ def scores(weights: AnyWeights, picture: Tensor, texts: Tensor, row: Recipe, emp
     if not isinstance(weights, ResNetWeights):
         return literal.scores(weights, picture, texts, row, empty)
     if row.readout.score == "feature-surgery" and len(texts) == 1:
-        return parts.minus_empty(resnet.clip_surgery(weights, picture)[:, 1:], texts, empty)
+        return readouts.minus_empty(resnet.clip_surgery(weights, picture)[:, 1:], texts, empty)
     # Grad-CAM's reference is autograd
     with torch.enable_grad():
         return resnet.scores(weights, picture, texts, row).detach()
