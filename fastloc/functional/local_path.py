@@ -21,6 +21,8 @@ class LocalPath:
     def __init__(self, prepared: FoldedViT, ops: Ops, grid: tuple[int, int], x: Tensor) -> None:
         self.prepared, self.ops, self.grid = prepared, ops, grid
         self.accumulated: Tensor | None = None
+        # the sum's first summand, where a concurrent attention reads it
+        self.begun: Tensor | None = None
         self.terms: list[Tensor] = []
         # tensors that a deferred or concurrent attention still has to read
         self.waiting: list[tuple[Projections, list[Temperature]]] = []
@@ -35,6 +37,12 @@ class LocalPath:
         self.stash = x.new_empty(blocks, batch, tokens, 3 * width) if deferred else None
         slots = ops.slots and prepared.attends and prepared.joint is not None
         self.buffer = x.new_empty(batch, tokens - self.prefix, blocks, width) if slots else None
+
+    def begin(self, stream: Tensor) -> None:
+        """Begin the sum with the patches of the stream before the first changed block, [B,P,C]."""
+        self.accumulated = stream
+        # the main path lets go of its stream before the side stream has read it, see `add_block`
+        self.begun = None if self.ops.side is None else stream
 
     def slot(self, index: int) -> Tensor | None:
         """The buffer for block `index`'s projections [B, N, 3C]; None for a tensor of their own."""

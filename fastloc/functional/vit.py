@@ -98,7 +98,7 @@ def _blocks(
             keep(f"block{i - 1}", x)
             local.keep_stream(i - 1, x)
         if i == prepared.first and recipe.residual:
-            local.accumulated = x[:, spec.prefix :]
+            local.begin(x[:, spec.prefix :])
         slot = local.slot(i - prepared.first) if changed else None
         whole = rows > 1 or slot is not None or f"qkv{i}" in capture
         read = "qkv" if whole else letters(prepared.projections_read, "kv" if rows else "")

@@ -2,8 +2,10 @@
 
 import itertools
 import re
+import weakref
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor
 import towers
 from fastloc.errors import ModelError, RecipeError
 from fastloc.functional.folding import fold
+from fastloc.functional.local_path import LocalPath
+from fastloc.functional.op_set import TORCH
 from fastloc.functional.output import Output
 from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.vit import encode, forward, image_embedding, positions
@@ -125,6 +129,19 @@ def test_the_mlp_runs_beside_the_stream_and_its_norm_alone(name: str, pool: str,
         # local path's sum
         held = peak(call, tmp_path) / stream
         assert 18 <= held < 19.5 + (name == "clearclip"), held
+
+
+@pytest.mark.parametrize("side", [None, object()], ids=["one-stream", "side-stream"])
+def test_the_stream_that_a_side_stream_has_still_to_read_stays_in_memory(side: Any) -> None:
+    x = torch.ones(1, 1 + 6, 32)
+    local = LocalPath(fold(towers.tower(torch.float32), recipe("gem")), replace(TORCH, side=side), (2, 3), x)
+    stream = x[:, 1:]
+    kept = weakref.ref(stream)
+    local.begin(stream)
+    del stream
+    # as the next summand does, as soon as its kernel is launched
+    local.accumulated = torch.zeros(1, 6, 32)
+    assert (kept() is not None) == (side is not None)
 
 
 @pytest.mark.parametrize("name", towers.PATCHES)
