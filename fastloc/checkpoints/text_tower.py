@@ -174,12 +174,14 @@ class _Block(nn.Module):
         self.ls_2 = nn.Identity() if scale is None else _Scale(width)
 
     def forward(self, x: Tensor, attn_mask: Tensor | None) -> Tensor:
-        y = self.ln_1(x)
-        # the same tensor three times takes torch's faster path
-        y = self.attn(y, y, y, need_weights=False, attn_mask=None if attn_mask is None else attn_mask.to(y.dtype))[0]
-        x = x + self.ls_1(y)
+        x = x + self.ls_1(self._attended(self.ln_1(x), attn_mask))
         out: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
         return out
+
+    def _attended(self, y: Tensor, attn_mask: Tensor | None) -> Tensor:
+        # the same tensor three times takes torch's faster path
+        found: Tensor = self.attn(y, y, y, need_weights=False, attn_mask=None if attn_mask is None else attn_mask.to(y.dtype))[0]
+        return found
 
 
 class QuickGELU(nn.Module):

@@ -1,6 +1,7 @@
 """CLIP's text transformer without open_clip: embeddings, names and digests are those of open_clip's modules."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -19,6 +20,7 @@ from fastloc.checkpoints.text_loading import text_tower
 from fastloc.checkpoints.text_tower import TextTower, is_plain
 from fastloc.errors import ModelError
 from fastloc.utils.hashing import tower_digest
+from peaks import peak
 
 TEXT: dict[str, Any] = {"context_length": 16, "vocab_size": 100, "width": 32, "heads": 4, "layers": 3}
 VISION = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 16}
@@ -79,6 +81,14 @@ def test_embeddings_are_open_clip_s(kind: str, dtype: torch.dtype):
             torch.testing.assert_close(normalize(encode_tokens(tower, ids)), normalize(expected), rtol=0, atol=atol)
     # rows differ, so that equality means something
     assert (found[0] - found[1]).abs().max() > 1e-2
+
+
+@pytest.mark.slow("the profiler takes a second to start")
+def test_the_peak_of_memory_is_open_clip_s(tmp_path: Path):
+    network = theirs(config("plain"))
+    tower, ids = text_tower(config("plain"), network.state_dict()), tokens()
+    # the attention's branch beside the MLP would be a twelfth more
+    assert peak(lambda: tower.encode_text(ids), tmp_path) <= 1.02 * peak(lambda: network.encode_text(ids), tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
