@@ -17,7 +17,7 @@ from fastloc.engine.plan_options import choose
 from fastloc.functional import attention, readout
 from fastloc.functional.folding import FoldedViT, fold, without_scale
 from fastloc.functional.frame_patches import folded_embedding, frame_tables
-from fastloc.functional.op_set import TORCH, Ops
+from fastloc.functional.op_set import TORCH, Ops, activate_in_place
 from fastloc.functional.output import Output
 from fastloc.functional.patch_stem import embedded_rows, patch_tokens
 from fastloc.functional.similarity import answer
@@ -115,7 +115,7 @@ def pass_ops(plan: Plan, engine: Engine) -> Ops:
     """The ops that a plan names."""
     return Ops(
         add_norm=triton_ops.add_norm if plan.norm == "triton" else TORCH.add_norm,
-        activate=triton_ops.quick_gelu if plan.activation == "triton" else TORCH.activate,
+        activate=triton_ops.quick_gelu if plan.activation == "triton" else activate_in_place,
         local=triton_ops.attention if plan.attention == "triton" else attention.FORMS[plan.attention],
         side=engine.side if plan.schedule == "side-stream" else None,
         deferred=plan.schedule == "deferred",

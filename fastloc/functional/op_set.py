@@ -34,6 +34,16 @@ def activate(x: Tensor, activation: str) -> Tensor:
     return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
+def activate_in_place(x: Tensor, activation: str) -> Tensor:
+    """`activate`, written over x, which is a pass's largest tensor; not for autograd."""
+    if activation == "quick_gelu":
+        return x.mul_((1.702 * x).sigmoid_())
+    if activation == "silu":
+        return F.silu(x, inplace=True)
+    made: Tensor = torch.ops.aten.gelu_(x, approximate="tanh" if activation == "gelu_tanh" else "none")
+    return made
+
+
 @dataclass(frozen=True)
 class Ops:
     """The ops of a pass, and the schedule of the local path. `attend` is the encoder's own attention, `local` the recipe's.

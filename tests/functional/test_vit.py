@@ -15,7 +15,7 @@ import towers
 from fastloc.errors import ModelError, RecipeError
 from fastloc.functional.folding import fold
 from fastloc.functional.local_path import LocalPath
-from fastloc.functional.op_set import TORCH
+from fastloc.functional.op_set import TORCH, activate, activate_in_place
 from fastloc.functional.output import Output
 from fastloc.functional.patch_stem import patch_tokens
 from fastloc.functional.vit import encode, forward, image_embedding, positions
@@ -129,6 +129,17 @@ def test_the_mlp_runs_beside_the_stream_and_its_norm_alone(name: str, pool: str,
         # local path's sum
         held = peak(call, tmp_path) / stream
         assert 18 <= held < 19.5 + (name == "clearclip"), held
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "quick_gelu", "silu"])
+def test_an_activation_in_place_has_the_same_bits(activation: str, dtype: torch.dtype) -> None:
+    x = torch.linspace(-9, 9, 1003).to(dtype).reshape(17, 59)
+    # a gate is a part of the rows
+    for hidden in (x.clone(), torch.cat([x, x], 1)[:, :59]):
+        expected = activate(hidden, activation)
+        found = activate_in_place(hidden, activation)
+        assert found.data_ptr() == hidden.data_ptr() and torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("side", [None, object()], ids=["one-stream", "side-stream"])
