@@ -13,7 +13,7 @@ from fastloc.errors import ModelError
 from fastloc.text.prompts import HAS_WORD, checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.templates import sentences
 from fastloc.utils.hashing import tower_digest
-from fastloc.utils.lru_cache import LruCache
+from fastloc.utils.lru_cache import RowCache
 from fastloc.utils.schema import shown
 
 # the number of sentences in one pass through the text tower
@@ -39,7 +39,7 @@ class TextEncoder:
         self.tower, self.tokenizer = tower, tokenizer
         _check_pair(tower, tokenizer)
         self.words, self.names = frozenset(words), tuple(names)
-        self.cache = LruCache[tuple[str, str], Tensor]()
+        self.cache = RowCache[tuple[str, str], Tensor](_blank, torch.stack)
 
     def __call__(self, texts: Sequence[str], template: str) -> Tensor:
         """Embed `texts` with a named or custom template: float32 [T, E], unit length, in the order given, repeats included.
@@ -51,7 +51,7 @@ class TextEncoder:
         keys = [(template, text) for text in prompts]
         for _, text in self.cache.missing(keys):
             warn_of_unknown_words(text, self.words, self.names)
-        return torch.stack(self.cache.all(keys, self._embedded))
+        return self.cache.all(keys, self._embedded)
 
     def empty(self, template: str) -> Tensor:
         """The embedding of the empty string in the same template, [E], unit length: CLIP Surgery's redundant feature."""
@@ -97,6 +97,12 @@ class TextEncoder:
             return
         longest = max(len(encode(sentence)) + 2 if length is None else length(sentence) for sentence in filled)
         warn_of_length(text, longest, limit, stacklevel=7)
+
+
+# whatever mode the first caller is in, others may write to it
+@torch.inference_mode(False)
+def _blank(rows: int, like: Tensor) -> Tensor:
+    return torch.empty((rows, *like.shape), dtype=like.dtype, device=like.device)
 
 
 def _check_pair(tower: Any, tokenizer: Any) -> None:

@@ -18,7 +18,7 @@ from fastloc.runtime.providers import SHARED, available, choose, register, runti
 from fastloc.text.prompts import HAS_WORD, checked, warn_of_length, warn_of_nothing, warn_of_unknown_words
 from fastloc.text.tokenizer import Tokens
 from fastloc.utils.fork_safety import keep_for_ever, renewed_after_fork
-from fastloc.utils.lru_cache import LruCache
+from fastloc.utils.lru_cache import RowCache
 from fastloc.utils.schema import first_line
 
 __all__ = ["OnnxTextEncoder"]
@@ -55,7 +55,7 @@ class OnnxTextEncoder:
         self.session: Any = self._load()
         self._check_graph()
         self.words = frozenset(self.manifest.words)
-        self.cache = LruCache[tuple[str, str], Floats]()
+        self.cache = RowCache[tuple[str, str], Floats](_blank, np.stack)
         renewed_after_fork(self)
 
     @property
@@ -73,11 +73,12 @@ class OnnxTextEncoder:
         keys = [(template, text) for text in prompts]
         for _, text in self.cache.missing(keys):
             warn_of_unknown_words(text, self.words, self.manifest.names)
-        return np.stack(self.cache.all(keys, self._embedded))
+        return self.cache.all(keys, self._embedded)
 
     def empty(self, template: str) -> Floats:
         """The embedding of the empty string in the same template, [E], unit length: CLIP Surgery's redundant feature."""
-        return self.cache.all([(template, "")], self._embedded)[0]
+        empty: Floats = self.cache.all([(template, "")], self._embedded)[0]
+        return empty
 
     def _embedded(self, key: tuple[str, str]) -> Floats:
         template, text = key
@@ -120,6 +121,10 @@ class OnnxTextEncoder:
         found = [(each.name, each.type) for each in (*self.session.get_inputs(), *self.session.get_outputs())]
         if found != [("tokens", "tensor(int64)"), ("embeddings", "tensor(float)")]:
             raise ModelError(f"{self.path}: its graph must take 'tokens', int64, and give 'embeddings', float32, got {found}")
+
+
+def _blank(rows: int, like: Floats) -> Floats:
+    return np.empty((rows, *like.shape), like.dtype)
 
 
 def _session(path: Path, providers: str | Sequence[str], threads: int | None) -> Any:

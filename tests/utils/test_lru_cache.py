@@ -1,8 +1,12 @@
-"""The cache is bounded, and no thread waits for another key's value."""
+"""Caches are bounded, and no thread waits for another key's value."""
 
+import sys
 import threading
+from typing import Any
 
-from fastloc.utils.lru_cache import LruCache
+import numpy as np
+
+from fastloc.utils.lru_cache import ROWS, LruCache, RowCache
 
 
 def test_values_are_made_once_and_come_in_order():
@@ -59,3 +63,74 @@ def test_a_value_in_the_making_holds_up_nobody():
     going.set()
     other.join(10)
     assert memory.missing(["slow", "here"]) == []
+
+
+def rows(most: int = 4096) -> RowCache[int, Any]:
+    return RowCache(lambda count, like: np.empty((count, *like.shape), like.dtype), np.stack, most)
+
+
+def row_of(key: int) -> Any:
+    return np.array([key, -key, key * key], np.float32)
+
+
+def stated(keys: list[int]) -> Any:
+    return np.stack([row_of(key) for key in keys])
+
+
+def test_rows_are_those_of_their_keys_whatever_is_dropped():
+    random, kept, expected = np.random.default_rng(0), rows(most=20), LruCache[int, Any](most=20)
+    for _ in range(300):
+        keys = random.integers(0, 60, random.integers(1, 15)).tolist()
+        assert kept.missing(keys) == expected.missing(keys)
+        np.testing.assert_array_equal(kept.all(keys, row_of), stated(keys))
+        expected.all(keys, row_of)
+        assert len(kept) == len(expected)
+
+
+def test_an_answer_is_the_caller_s_own():
+    kept = rows()
+    kept.all([1, 2], row_of)[:] = 0
+    np.testing.assert_array_equal(kept.all([2, 1], row_of), stated([2, 1]))
+
+
+def test_rows_take_blocks_and_not_an_array_each():
+    kept = rows(most=ROWS)
+    for first in range(0, 20 * ROWS, 50):
+        kept.all(list(range(first, first + 50)), row_of)
+    # those kept, and those of the call before they are dropped
+    assert len(kept) == ROWS and len(kept._blocks) <= 2
+
+
+def test_blocks_of_a_large_call_are_given_back():
+    kept = rows(most=8)
+    large = list(range(10 * ROWS))
+    kept.all(large, row_of)
+    assert len(kept) == len(large) and kept.missing(large) == []
+    kept.all([3, 4], row_of)
+    assert len(kept) == 8 and len(kept._blocks) == 1
+    left = [key for key in large if key not in kept.missing(large)]
+    assert {3, 4} <= set(left)
+    np.testing.assert_array_equal(kept.all(left, row_of), stated(left))
+
+
+def test_threads_never_read_another_key_s_row():
+    kept, wrong = rows(most=10), []
+
+    def ask(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        for _ in range(300):
+            keys = random.integers(0, 40, 6).tolist()
+            if not np.array_equal(kept.all(keys, row_of), stated(keys)):
+                wrong.append(keys)
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join(60)
+    finally:
+        sys.setswitchinterval(usual)
+    assert not wrong and len(kept) <= 12
