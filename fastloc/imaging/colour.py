@@ -11,7 +11,7 @@ from PIL import Image
 
 from fastloc.errors import warn
 
-__all__ = ["is_srgb", "to_srgb"]
+__all__ = ["is_srgb", "is_usable", "to_srgb"]
 
 # what a profile may speak of, by the mode of the picture it lies in
 _SPACES = {"RGB": "RGB", "RGBA": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "LAB"}
@@ -26,8 +26,24 @@ def is_srgb(picture: Image.Image) -> bool:
         return picture.mode != "LAB"
     try:
         return _transform(profile, picture.mode) is None
+    except MemoryError:
+        raise
     # `to_srgb` says what is wrong with it
     except Exception:
+        return False
+
+
+def is_usable(picture: Image.Image, mode: str, name: str) -> bool:
+    """False for a picture with a profile that cannot be used for its pixels brought to a mode, with the warning of `to_srgb`."""
+    profile = picture.info.get("icc_profile")
+    try:
+        if isinstance(profile, bytes):
+            _transform(profile, mode)
+        return True
+    except MemoryError:
+        raise
+    except Exception as error:
+        _warn(name, error)
         return False
 
 
@@ -44,13 +60,19 @@ def to_srgb(picture: Image.Image, name: str) -> Image.Image:
         from PIL import ImageCms
 
         moved = ImageCms.applyTransform(picture, transform)
+    except MemoryError:
+        raise
     # LittleCMS and Pillow raise their own errors for damaged profiles
     except Exception as error:
-        warn(f"{name}: its colour profile cannot be used ({error}); read as sRGB", stacklevel=2)
+        _warn(name, error)
         return picture
     assert moved is not None
     moved.info.pop("icc_profile", None)
     return moved
+
+
+def _warn(name: str, error: Exception) -> None:
+    warn(f"{name}: its colour profile cannot be used ({error}); read as sRGB", stacklevel=3)
 
 
 @functools.lru_cache(maxsize=8)

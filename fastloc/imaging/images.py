@@ -103,7 +103,7 @@ def _decode(
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise ImageError(f"{name}: has more than {limit} pixels, Pillow's own limit (twice PIL.Image.MAX_IMAGE_PIXELS)") from None
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     # decoders raise whatever they like on a corrupt file: OSError, SyntaxError, struct.error, IndexError ...
     except Exception as error:
@@ -149,14 +149,14 @@ def _to_rgb(picture: Image.Image, name: str, *, own: bool) -> Image.Image:
         if upright.mode.startswith("I") or upright.mode == "F":
             return _deep_grey(upright, name, _declared_white(picture), _white_is_zero(picture))
         if upright.has_transparency_data:
-            return _in_strips(upright, lambda strip: _over_white(colour.to_srgb(strip.convert("RGBA"), name)))
+            return _in_strips(_usable(upright, "RGBA", name), lambda strip: _over_white(colour.to_srgb(strip.convert("RGBA"), name)))
         if upright.mode in ("P", "PA", "1", "HSV", "YCbCr", "RGBX"):
             upright = _with_profile(upright.convert("RGB"), picture)
         if not colour.is_srgb(upright):
-            return _in_strips(upright, lambda strip: colour.to_srgb(strip, name).convert("RGB"))
+            return _in_strips(_usable(upright, upright.mode, name), lambda strip: colour.to_srgb(strip, name).convert("RGB"))
         # a copy even where it is RGB already, so that the result never shares pixels with the source
         return upright.convert("RGB") if own or upright is picture or upright.mode != "RGB" else upright
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:
         raise ImageError(f"{name}: cannot be decoded ({error})") from error
@@ -168,9 +168,20 @@ def _upright(picture: Image.Image, own: bool) -> Image.Image:
             ImageOps.exif_transpose(picture, in_place=True)
             return picture
         return ImageOps.exif_transpose(picture)
+    except MemoryError:
+        raise
     # a malformed EXIF block says nothing about the pixels, which are fine
     except Exception:
         return picture
+
+
+def _usable(picture: Image.Image, mode: str, name: str) -> Image.Image:
+    """The picture, or a copy without its profile where that cannot be used for a mode: its strips would warn of it each."""
+    if colour.is_usable(picture, mode, name):
+        return picture
+    plain = picture.copy()
+    plain.info.pop("icc_profile")
+    return plain
 
 
 def _with_profile(picture: Image.Image, source: Image.Image) -> Image.Image:
@@ -193,7 +204,7 @@ def _deep_grey(picture: Image.Image, name: str, white: int | None, inverted: boo
     """Modes I;16*, I and F: Pillow's own conversion clips them at 255."""
     grey = Image.fromarray(to_uint8(np.asarray(picture), name, white=white, inverted=inverted))
     if "icc_profile" in picture.info:
-        return _in_strips(_with_profile(grey, picture), lambda strip: colour.to_srgb(strip, name).convert("RGB"))
+        return _in_strips(_usable(_with_profile(grey, picture), "L", name), lambda strip: colour.to_srgb(strip, name).convert("RGB"))
     return grey.convert("RGB")
 
 

@@ -63,8 +63,10 @@ class _Geometry:
         for name in ("picture", "input", "resized"):
             for side in getattr(self, name):
                 count(name, side, _LONGEST)
-        for side in self.corner:
+        for side, pixels, resized in zip(self.corner, self.input, self.resized, strict=True):
             count("corner", side, _LONGEST, -_LONGEST)
+            if not -pixels < side < resized:
+                raise FastlocError(f"corner must leave a part of the picture in the input, from {1 - pixels} to {resized - 1}, got {side}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ PARTS, PIECES, IDS = 64, 64, 1 << 31
 ENTRIES = 3 << 20
 # characters that one character may become
 GROWTH = 4096
+# a number above ENTRIES behind a name
+_LARGE = re.compile(r'":\s*\d{7,}')
 
 
 @dataclass
@@ -108,6 +111,22 @@ class _Kind:
         one_of("kind of tokenizer", self.type, ("BPE", "WordPiece", "WordLevel", "Unigram"))
 
 
+@dataclass
+class _Words:
+    # of "Unigram" a list, in which a word's place is its id
+    vocab: dict[str, int] | list[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.vocab, dict):
+            # the library lists every number below the largest that no word has
+            count("largest id of a word", max(self.vocab.values(), default=0), ENTRIES, 0)
+
+
+@dataclass
+class _Vocabulary:
+    model: _Words
+
+
 def check(definition: str, context: int, name: str, limit: int) -> None:
     """Raise ModelError unless a definition cuts and pads texts to exactly `context` tokens, and keeps the output of a short text short.
 
@@ -130,4 +149,7 @@ def check_parts(definition: str, name: str, limit: int) -> _Definition:
     limited(len(definition), limit, damaged)
     if definition.count(",") > ENTRIES:
         raise ModelError(f"{damaged} (it must have at most {ENTRIES:,} parts)")
+    # most have no such number, and reading all words takes a second
+    if _LARGE.search(definition):
+        decode(definition, _Vocabulary, damaged, limit)
     return decode(definition, _Definition, damaged, limit)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,4 +60,7 @@ def _array(part: IO[bytes], size: int) -> NDArray[Any]:
     flat: NDArray[Any] = np.zeros(math.prod(shape), dtype)
     if left and part.readinto(flat.view(np.uint8).data) != left:  # type: ignore[attr-defined]  # it is buffered
         raise ValueError("an array is truncated")
+    # numpy reads any number as a character, and a text with it breaks what takes it
+    if left and dtype.kind == "U" and (flat.view(np.dtype("u4").newbyteorder(dtype.byteorder)) > sys.maxunicode).any():
+        raise ValueError("a text has numbers that are no characters")
     return flat.reshape(shape, order="F" if turned else "C")

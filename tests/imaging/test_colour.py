@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -97,4 +98,14 @@ def test_a_damaged_profile_is_left_out_and_reported(profile: bytes) -> None:
     picture.info["icc_profile"] = profile
     with pytest.warns(FastlocWarning, match="colour profile cannot be used"):
         loaded = images.load(picture)
-    assert (np.asarray(loaded) == COLOURS).all()
+    assert (np.asarray(loaded) == COLOURS).all() and picture.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16"])
+def test_a_damaged_profile_of_a_high_picture_is_reported_once(mode: str) -> None:
+    picture = Image.new(mode, (2, 3 * images._ROWS))
+    picture.info["icc_profile"] = b"not a profile"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        images.load(picture)
+    assert sum("colour profile cannot be used" in str(each.message) for each in caught) == 1

@@ -132,7 +132,7 @@ class FolderTokenizer:
         if family.language:
             code = language or config.get("src_lang") or _LANGUAGE
             ends, legacy = self._token(inner, config, "eos_token", ("</s>",))[0], bool(config.get("legacy_behaviour"))
-            if inner.token_to_id(code) is None:
+            if not isinstance(code, str) or inner.token_to_id(code) is None:
                 raise ModelError(f"{self.folder / FILE}: the language must be one of its tokens, such as {_LANGUAGE}, got {shown(code)}")
             before, after = ([], [ends, code]) if legacy else ([code], [ends])
         elif language is not None:

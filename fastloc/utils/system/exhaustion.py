@@ -11,12 +11,15 @@ _SAID = {
     "Cannot allocate memory": "memory",
     "bad_alloc": "memory",
     "bad allocation": "memory",
+    # glibc says no more, and the same of a folder without execution
+    "failed to map segment from shared object": "library",
     "can't start new thread": "threads",
     "Too many open files": "files",
 }
 _WORDS = {
     "memory": "there is not enough memory; give fewer or smaller pictures at once, a smaller model, or more memory",
     "GPU memory": "there is not enough memory on the GPU; give fewer or smaller pictures at once, a smaller model, or --device cpu",
+    "library": "there is not enough memory to load a library, or its folder is mounted noexec; give this process more memory",
     "files": "this process may open no more files; raise the limit (ulimit -n)",
     "threads": "the system starts no more threads; end other programs, or raise the limit of processes (ulimit -u)",
 }

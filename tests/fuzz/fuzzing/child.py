@@ -76,6 +76,8 @@ def _run(target: Target, content: bytes, folder: Path, lines: Lines, sizes: _Siz
     kind, what, place = "ok", "", ""
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
+        # meant for the developers of a library, and hidden by Python
+        warnings.simplefilter("ignore", DeprecationWarning)
         # as in fastloc's programs, see `fastloc.utils.exit_status`
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         try:
