@@ -43,6 +43,7 @@ CRASHES = {
     "tokenizer-folder/a-word-of-a-huge-id.json": "largest id of a word must be a whole number from 0 to 3145728, got 2147483648",
     "torch-file/a-word-of-gigabytes.bin": "is not a .safetensors or torch file, or is damaged (EOFError)",
     "torch-file/an-archive-at-its-end-alone.bin": "is not a .safetensors or torch file, or is damaged (",
+    "torchscript/a-part-of-four-gigabytes.bin": "is not a .safetensors or torch file, or is damaged (",
     "weights-index/a-list-as-a-file.json": "a file must be a .safetensors or .bin beside it, got ['b']",
 }
 

@@ -92,6 +92,9 @@ def tensors(path: Path) -> dict[str, Tensor]:
 
 def _module(archive: zipfile.ZipFile, path: Path) -> tuple[_Object, str]:
     """The object that data.pkl describes, and the folder of the archive."""
+    # zipfile asks for as much memory as a part that is not compressed says that it takes of the file
+    if any(each.compress_size > path.stat().st_size for each in archive.infolist()):
+        raise _Damaged("a part says that it is larger than the file")
     found = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(found) != 1 or archive.getinfo(found[0]).file_size > PICKLE_BYTES:
         raise _Damaged(f"it must have one data.pkl of at most {PICKLE_BYTES:,} bytes")
