@@ -15,6 +15,7 @@ from PIL import Image
 from fastloc.embedded import SAMPLES
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging import images, picture_files, picture_formats
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["Scene", "pictures", "samples"]
 
@@ -71,6 +72,7 @@ def _masks(file: Path, picture: Image.Image, texts: Sequence[str]) -> NDArray[np
         raise
     # decoders raise exceptions of many types on a corrupt file
     except Exception as error:
+        pass_on(error)
         raise ImageError(f"mask {file} cannot be read: {error}") from error
     shape = picture.size[::-1]
     if values.shape != shape:

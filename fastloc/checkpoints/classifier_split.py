@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from fastloc.errors import ModelError, unknown
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.utils.system.exhaustion import pass_on
 
 # the depth of the modules that messages list
 LISTED = 2
@@ -197,7 +198,8 @@ class _Shapes(fx.Interpreter):
 def _traced(module: nn.Module) -> fx.GraphModule | None:
     try:
         return fx.GraphModule(module, fx.Tracer().trace(module))
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         # untraceable code can raise any exception
         return None
 

@@ -14,6 +14,7 @@ from torch import nn
 from fastloc.checkpoints.state_dicts import silenced
 from fastloc.errors import ModelError, TextError, unknown, warn
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import pass_on
 
 RANDOM = "random"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -167,6 +168,7 @@ def _made(name: str, build: Callable[[], nn.Module]) -> nn.Module:
         try:
             return build()
         except Exception as error:
+            pass_on(error)
             # each hub raises its own exceptions: offline, refused, no such file
             first = first_line(error)
             raise ModelError(f"classifier {name.strip()} could not be made: {first}") from error

@@ -37,6 +37,7 @@ from fastloc.checkpoints.hub_repository import Repository
 from fastloc.errors import FastlocError, ModelError
 from fastloc.utils.atomic_write import no_follow, write_text
 from fastloc.utils.system import files
+from fastloc.utils.system.exhaustion import pass_on
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -118,6 +119,7 @@ def _download(repository: Repository, name: str) -> Path:
     except ModelError:
         raise
     except Exception as error:
+        pass_on(error)
         raise _error_line(repository, error, about.size or 0) from error
     return path
 
@@ -176,6 +178,7 @@ def _complete(repository: Repository, name: str, blob: Path, about: HfFileMetada
     except HfHubHTTPError:
         raise
     except Exception as error:
+        pass_on(error)
         if isinstance(error, OSError) and error.errno is not None:
             raise
         came = partial.stat().st_size

@@ -27,6 +27,7 @@ from fastloc.checkpoints.vit_weights import Weights
 from fastloc.errors import FastlocError, ModelError
 from fastloc.recipes.presence import Calibration
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import pass_on
 
 # the suffix of an index of weights in several files
 _INDEX = ".index.json"
@@ -200,6 +201,7 @@ def _tokenizer(described: Description) -> Any:
     except FastlocError:
         raise
     except Exception as error:
+        pass_on(error)
         # errors of open_clip and transformers: missing files, damaged ones, or code that is not run
         raise ModelError(f"the tokenizer of {described.name} cannot be loaded: {first_line(error)}") from error
 

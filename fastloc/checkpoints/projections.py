@@ -31,6 +31,7 @@ from fastloc.errors import ModelError
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.hashing import short
 from fastloc.utils.schema import first_line, one_line
+from fastloc.utils.system.exhaustion import pass_on
 from fastloc.utils.versioned_json import read
 
 # raised when a reader of an older version would misread a file
@@ -81,6 +82,7 @@ class Projections:
             with safe_open(name, "pt") as file:
                 metadata, tensors = file.metadata() or {}, {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         except Exception as error:
+            pass_on(error)
             # the library's exception has no narrower base, and dtypes that torch lacks raise others
             reason = getattr(error, "strerror", None) or first_line(error)
             raise ModelError(f"projections file {name!r} cannot be read: {reason}") from error

@@ -19,6 +19,7 @@ from fastloc.checkpoints.foreign import torchscript
 from fastloc.checkpoints.foreign.wrappers import unwrapped
 from fastloc.errors import ModelError
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["content", "faults", "read", "silenced"]
 
@@ -58,6 +59,7 @@ def read(path: Path) -> dict[str, Tensor]:
     except ModelError:
         raise
     except Exception as error:
+        pass_on(error)
         # damaged files raise a different exception in each format
         raise ModelError(f"{str(path)!r} is not a .safetensors or torch file, or is damaged ({type(error).__name__})") from error
     reason = faults(state, path.stat().st_size) if isinstance(state, dict) else "holds no tensors by name"

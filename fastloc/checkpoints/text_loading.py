@@ -24,6 +24,7 @@ from fastloc.checkpoints.text_tower import ADDED, TextTower, is_plain
 from fastloc.errors import ModelError
 from fastloc.recipes.readout import LOGIT_SCALE
 from fastloc.utils.schema import first_line, shown
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["folder_tokenizer", "logit_bias", "logit_scale", "named_tokenizer", "network", "repository_tokenizer", "text_tower"]
 
@@ -137,6 +138,7 @@ def network(config: Mapping[str, Any]) -> Any:
     try:
         made: Any = kind(**settings)
     except Exception as error:
+        pass_on(error)
         # a field that open_clip does not know, or a combination that torch refuses
         raise ModelError(f"open_clip cannot make a model of this configuration: {first_line(error)}") from error
     if own:

@@ -19,6 +19,7 @@ from fastloc.eclip.steps import State
 from fastloc.errors import FastlocError
 from fastloc.utils.atomic_write import write_whole
 from fastloc.utils.schema import count, first_line, shown
+from fastloc.utils.system.exhaustion import pass_on
 from fastloc.utils.versioned_json import read
 
 NAME = "checkpoint.safetensors"
@@ -50,6 +51,7 @@ def resume(path: Path, state: State, belongs: dict[str, str]) -> None:
         with safe_open(str(path), "pt") as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
+        pass_on(error)
         # the library's exception has no narrower base, and dtypes that torch lacks raise others
         raise FastlocError(f"{path}: cannot be read as a checkpoint ({first_line(error)})") from error
     content = read(metadata.get(KEY, "{}"), KEY, FORMAT, str(path), dict[str, Any])

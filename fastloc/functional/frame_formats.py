@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from fastloc.errors import FastlocError, ImageError, unknown
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["MATRICES", "MOST", "check_values", "nv12_to_rgb", "shared"]
 
@@ -40,6 +41,7 @@ def shared(frames: Any) -> Tensor:
         tensor: Tensor = from_dlpack(frames)
         return tensor
     except Exception as error:
+        pass_on(error)
         hint = "a view that runs backwards must be copied, and for blue first there is bgr=True"
         raise ImageError(f"frames, a {kind}, cannot be shared with PyTorch ({error}); {hint}") from error
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from fastloc._version import __version__
 from fastloc.errors import FastlocError, ImageError
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "content_of", "is_address", "opened"]
 
@@ -120,6 +121,7 @@ def _fetched(address: str) -> bytes:
         raise ImageError(f"{address}: cannot be fetched ({error.code} {error.reason})") from None
     # urllib raises OSErrors, http.client its own errors, and idna a UnicodeError
     except Exception as error:
+        pass_on(error)
         raise ImageError(f"{address}: cannot be fetched ({getattr(error, 'reason', None) or error})") from None
 
 

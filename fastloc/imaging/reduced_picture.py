@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image, ImageFile
 
 from fastloc.errors import FastlocError, unknown
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["DECODES", "MARGIN", "LatePicture", "ReducedPicture", "check_decode", "divisor"]
 
@@ -84,7 +85,8 @@ def orientation(picture: Image.Image) -> int:
     # a malformed EXIF block says nothing about the pixels, which are fine
     try:
         found = picture.getexif().get(_ORIENTATION, 1)
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 

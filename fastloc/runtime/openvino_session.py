@@ -27,6 +27,7 @@ from fastloc.runtime.shape_profiles import inputs_of
 from fastloc.utils.fork_safety import FORKED, keep_for_ever, renewed_after_fork
 from fastloc.utils.hardware import cpu
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["DEVICE", "EXACT", "PRECISION", "OpenvinoSession"]
 
@@ -85,6 +86,7 @@ class OpenvinoSession:
         try:
             self.model: Any = self.core.read_model(str(self.header.path))
         except Exception as error:
+            pass_on(error)
             raise self._refused(error) from error
         self._check_graph()
         self.compiled: dict[Pair, Any] = {}
@@ -139,6 +141,7 @@ class OpenvinoSession:
             model.reshape({name: self._shape(shape, size) for name, (_, shape) in inputs_of(self.manifest).items()})
             return self.core.compile_model(model, DEVICE, self.options).create_infer_request()
         except Exception as error:
+            pass_on(error)
             raise self._refused(error) from error
 
     @staticmethod
@@ -184,6 +187,7 @@ class OpenvinoSession:
                 request.infer(arrays, share_inputs=True)
                 return {name: np.array(request.get_tensor(name).data) for name in self.manifest.outputs}
             except Exception as error:
+                pass_on(error)
                 raise PlanError(f"{self.header.path}: OpenVINO failed: {_reason(error)}") from error
 
     def _size(self, arrays: Mapping[str, Array]) -> Pair:

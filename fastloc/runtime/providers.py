@@ -15,6 +15,7 @@ from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime.placement import CPU, HOST
 from fastloc.runtime.shape_profiles import Profiles, shapes
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = [
     "OPENVINO", "PROVIDERS", "SHARED", "Provider", "Request", "Settings", "available", "choose", "memory_of", "register", "runtime",
@@ -277,6 +278,7 @@ def register(row: Provider, ort: Any) -> list[Any]:
     try:
         ort.register_execution_provider_library(name, plugin.get_library_path())
     except Exception as error:
+        pass_on(error)
         if "already registered" not in str(error):
             raise PlanError(f"provider {row.name!r}: its library does not load ({first_line(error)})") from error
     devices = [device for device in ort.get_ep_devices() if device.ep_name == name]

@@ -36,6 +36,7 @@ from fastloc.utils.atomic_write import is_stream, replacing
 from fastloc.utils.fork_safety import FORKED, keep_for_ever, renewed_after_fork
 from fastloc.utils.hardware import cpu, cuda_gpu
 from fastloc.utils.heartbeat import waiting
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["OnnxSession"]
 
@@ -156,6 +157,7 @@ class OnnxSession:
             return self.ort.InferenceSession(str(path), options, providers=list(self.settings.providers), enable_fallback=0)
         # onnxruntime's own exceptions share no base but this one
         except Exception as error:
+            pass_on(error)
             raise self._refused(error, path) from error
 
     def _session_options(self) -> Any:
@@ -265,6 +267,7 @@ class OnnxSession:
                 except PlanError:
                     raise
                 except Exception as error:
+                    pass_on(error)
                     name = self.chosen[0].name
                     raise PlanError(f"{self.header.path}: onnxruntime failed on provider {name!r}: {_error_line(error)}") from error
 
@@ -308,6 +311,7 @@ class OnnxSession:
                 options.add_provider(*self.settings.providers[0])
             self.ort.ModelCompiler(options, str(self.header.path), embed_compiled_data_into_model=True).compile_to_file(str(part))
         except Exception as error:
+            pass_on(error)
             raise self._refused(error, self.header.path) from error
 
 

@@ -20,6 +20,7 @@ from fastloc.text.tokenizer import Tokens
 from fastloc.utils.fork_safety import keep_for_ever, renewed_after_fork
 from fastloc.utils.lru_cache import RowCache
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["OnnxTextEncoder"]
 
@@ -102,6 +103,7 @@ class OnnxTextEncoder:
         try:
             rows: Floats = self.session.run(["embeddings"], {"tokens": tokens})[0]
         except Exception as error:
+            pass_on(error)
             # onnxruntime's own exceptions have no base but this one
             raise ModelError(f"{self.path}: onnxruntime cannot run it ({first_line(error)})") from error
         if rows.shape != (len(tokens), self.manifest.embed) or rows.dtype != np.float32 or not np.isfinite(rows).all():
@@ -144,6 +146,7 @@ def _session(path: Path, providers: str | Sequence[str], threads: int | None) ->
         else:
             session = ort.InferenceSession(str(path), options, providers=[row.ort for row in rows])
     except Exception as error:
+        pass_on(error)
         # onnxruntime's own exceptions have no base but this one
         raise ModelError(f"{path}: onnxruntime cannot load it ({first_line(error)})") from error
     if rows[0].ort not in session.get_providers():

@@ -18,6 +18,7 @@ from fastloc.utils.atomic_write import replacing
 from fastloc.utils.hashing import short
 from fastloc.utils.schema import decode, first_line, one_line, shown
 from fastloc.utils.system import files
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["FORMATS", "TextEmbeddings", "ending"]
 
@@ -66,6 +67,7 @@ class TextEmbeddings:
         except FastlocError:
             raise
         except (OSError, ValueError) as error:
+            pass_on(error)
             raise FastlocError(f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
     @classmethod
@@ -146,6 +148,7 @@ def _read_npz(path: Path) -> tuple[dict[str, str], NDArray[Any]]:
         arrays = npz.read(path, ("vectors", "format", "names", "template", "tower"))
         about = {name: str(array) for name, array in arrays.items() if name != "vectors" and array.ndim == 0 and array.dtype.kind == "U"}
     except Exception as error:
+        pass_on(error)
         # what is no archive fails in as many ways as there are parts of one
         raise ModelError(f"{path}: is not an .npz file, or is damaged ({first_line(error)})") from error
     if "vectors" not in arrays:
@@ -163,6 +166,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, str], NDArray[Any]]:
         with library.safe_open(path, "np") as content:
             return content.metadata() or {}, content.get_tensor("vectors")
     except Exception as error:
+        pass_on(error)
         # the library's own exception has no base but this one
         raise ModelError(f"{path}: is not a .safetensors file of text embeddings, or is damaged ({first_line(error)})") from error
 

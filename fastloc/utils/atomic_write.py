@@ -128,9 +128,7 @@ def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
         if sync:
             files.sync_folder(target.parent)
     finally:
-        # a write that failed is what is raised, not that its remains cannot be removed
-        with suppress(OSError):
-            files.remove(part)
+        _remove(part, target)
         _release(held)
 
 
@@ -200,20 +198,26 @@ def _replace_in_two_steps(folder: Path, target: Path, old: Path) -> None:
     files.rename(target, old)
     try:
         files.rename(folder, target)
-    except OSError:
-        files.rename(old, target)
+    except BaseException:
+        with suppress(OSError):
+            files.rename(old, target)
         raise
 
 
-def _remove(folder: Path, target: Path) -> None:
-    """Remove an unfinished folder, if it exists; an interruption is raised only after the removal is complete."""
+def _remove(part: Path, target: Path) -> None:
+    """Remove an unfinished file or folder, if it exists; an interruption is raised only after the removal is complete."""
     # a write that failed is what is raised, not that its remains cannot be removed
     with suppress(OSError):
         try:
-            remains.remove(folder, target)
+            remains.remove(part, target)
         except KeyboardInterrupt:
-            remains.remove(folder, target)
+            remains.remove(part, target)
             raise
+        except OSError:
+            raise
+        # memory that ran out, of which there is some again by now; the interpreter itself may call that a TypeError or a SystemError
+        except Exception:
+            remains.remove(part, target)
 
 
 def _release(held: int | None) -> None:

@@ -24,6 +24,9 @@ def exit_status(program: str, work: Callable[[], int]) -> int:
             return _status(program, work)
     except FastlocError as error:
         return _fail(program, error)
+    # before the work began, or behind it
+    except MemoryError as error:
+        return _unforeseen(program, error)
 
 
 def _status(program: str, work: Callable[[], int]) -> int:
@@ -52,11 +55,11 @@ def _status(program: str, work: Callable[[], int]) -> int:
         return 1
     except (FastlocError, OSError) as error:
         return _fail(program, error)
-    except (MemoryError, RuntimeError, ImportError) as error:
+    except Exception as error:
         return _unforeseen(program, error)
 
 
-def _unforeseen(program: str, error: MemoryError | RuntimeError | ImportError) -> int:
+def _unforeseen(program: str, error: Exception) -> int:
     """The status for something that ran out, and for a package of an extra that is missing. Raises every other error again."""
     if (why := exhausted(error)) is not None:
         return _fail(program, why)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastloc.checkpoints.foreign import torchscript
 from fastloc.errors import ModelError
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["is_openai", "model_config", "without_sizes"]
 
@@ -25,7 +26,8 @@ def is_openai(path: Path) -> bool:
     """True if a file is one of OpenAI's TorchScript archives, whose activation is QuickGELU."""
     try:
         return torchscript.is_archive(path) and set(_SIZES) <= torchscript.names(path)
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         # a damaged file: its reader raises the error
         return False
 

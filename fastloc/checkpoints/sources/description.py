@@ -20,6 +20,7 @@ from fastloc.checkpoints.open_clip_files import model_config
 from fastloc.checkpoints.text_loading import folder_tokenizer, named_tokenizer, repository_tokenizer
 from fastloc.errors import ModelError, unknown
 from fastloc.utils.schema import first_line, plain, read_file
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["ARCHIVES", "CONFIG", "PROJECTIONS", "RANDOM", "Description", "describe", "refusal", "spec_of"]
 
@@ -212,6 +213,7 @@ def _download(name: str, tag: str, row: dict[str, Any]) -> Path:
     try:
         return Path(open_clip_files.tags().download_pretrained(row))
     except Exception as error:
+        pass_on(error)
         # a download from elsewhere raises exceptions of its own: offline, refused, no such file
         first = first_line(error)
         raise ModelError(f"weights {tag!r} of {name} could not be downloaded: {first}") from error

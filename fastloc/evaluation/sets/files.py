@@ -15,6 +15,7 @@ from fastloc.errors import FastlocError, ImageError
 from fastloc.evaluation.samples import SampleError
 from fastloc.imaging import images, picture_files, picture_formats
 from fastloc.utils import schema
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = [
     "MASKS", "Colour", "Listed", "Missing", "checked", "existing", "index_mask", "missing_pictures", "picture", "relative_files", "require",
@@ -100,6 +101,7 @@ def _numbers(content: BinaryIO, path: Path, size: tuple[int, int], colours: Mapp
         raise
     # decoders raise whatever they like on a corrupt file
     except Exception as error:
+        pass_on(error)
         raise SampleError(f"mask {path} cannot be read: {schema.first_line(error)}") from error
 
 

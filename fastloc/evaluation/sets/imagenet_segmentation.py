@@ -17,6 +17,7 @@ from fastloc.evaluation.samples import Item, Question, Sample, SampleError
 from fastloc.evaluation.sets import files
 from fastloc.imaging.picture_files import MAX_PIXELS
 from fastloc.utils import schema
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["LAYOUT", "OPTIONS", "ImageNetSegmentation"]
 
@@ -73,6 +74,7 @@ class ImageNetSegmentation:
             raise
         # h5py raises whatever a damaged file makes it raise
         except Exception as error:
+            pass_on(error)
             raise SampleError(f"{name} cannot be read: {schema.first_line(error)}") from error
         if pixels.dtype != np.uint8 or pixels.shape[2] != 3:
             raise SampleError(f"{name} must have pixels of three bytes, got {pixels.shape[2]} of {pixels.dtype}")
@@ -125,6 +127,7 @@ def _rows(content: Any, path: Path) -> list[tuple[str, str]]:
         raise
     # h5py raises whatever a damaged file makes it raise
     except Exception as error:
+        pass_on(error)
         reason = schema.first_line(error)
         raise FastlocError(f"{path} must have /value/img, /value/gt and /value/id ({reason}); download it again") from error
     if len(targets) != count or len(set(ids)) < count:

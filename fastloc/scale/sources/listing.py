@@ -17,6 +17,7 @@ from fastloc.scale.sources.item import Item
 from fastloc.scale.sources.reading import is_remote
 from fastloc.scale.sources.tars import TAR, members
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["Columns", "items"]
 
@@ -69,6 +70,7 @@ def _some(source: str, found: Iterator[Item]) -> Iterator[Item]:
         raise
     # each store has exceptions of its own
     except Exception as error:
+        pass_on(error)
         raise ImageError(f"{source}: cannot be listed ({first_line(error)})") from error
     if not any_item:
         raise ImageError(f"{source}: must hold pictures, got none")

@@ -8,6 +8,7 @@ from fastloc.errors import ImageError
 from fastloc.imaging.picture_files import MAX_BYTES, is_address
 from fastloc.scale.sources.item import Item
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["content", "is_remote"]
 
@@ -29,6 +30,7 @@ def content(item: Item) -> Any:
         raise
     # each store has exceptions of its own
     except Exception as error:
+        pass_on(error)
         raise ImageError(f"{item.address}: cannot be read ({first_line(error)})") from error
 
 

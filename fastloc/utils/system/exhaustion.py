@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["exhausted"]
+from fastloc.errors import FastlocError
+
+__all__ = ["exhausted", "pass_on"]
 
 # how libraries say it in errors of no class of their own: PyTorch's allocators on Linux and Windows, C++, the loader, Python's threads
 _SAID = {
@@ -27,15 +29,30 @@ _WORDS = {
 
 def exhausted(error: BaseException) -> str | None:
     """A line that says what ran out, where an error means that: MemoryError, torch's OutOfMemoryError, and RuntimeErrors and
-    ImportErrors that say so; else None.
+    ImportErrors that say so; and a library's error that replaced a MemoryError, as of an archive that could not be closed after it. Else
+    None; also for a FastlocError, which has its own words.
 
     >>> exhausted(RuntimeError("can't start new thread"))
     'the system starts no more threads; end other programs, or raise the limit of processes (ulimit -u)'
     """
     if isinstance(error, MemoryError):
         return _WORDS["memory"]
-    if not isinstance(error, (RuntimeError, ImportError)):
-        return None
     if type(error).__name__ == "OutOfMemoryError":
         return _WORDS["GPU memory"]
-    return next((_WORDS[kind] for said, kind in _SAID.items() if said in str(error)), None)
+    if isinstance(error, (RuntimeError, ImportError)):
+        found = next((_WORDS[kind] for said, kind in _SAID.items() if said in str(error)), None)
+        if found is not None:
+            return found
+    replaced = error.__cause__ or error.__context__
+    if isinstance(error, FastlocError) or replaced is None:
+        return None
+    return _WORDS["memory"] if isinstance(replaced, MemoryError) else None
+
+
+def pass_on(error: BaseException) -> None:
+    """Raise an error again where it means that something ran out (see `exhausted`): that says nothing about the file, picture or model.
+
+    It is the first line of a handler that takes every exception of a library, and names the input that the library refused.
+    """
+    if exhausted(error) is not None:
+        raise error

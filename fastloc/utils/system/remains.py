@@ -78,16 +78,17 @@ def move_all(moves: Sequence[tuple[Path, Path]], aside: Path) -> None:
 
     Raises OSError.
     """
+    # each is noted before it is done: no memory may be left to do so afterwards
     undo: list[tuple[Path, Path]] = []
     try:
         files.make_folder(aside, 0o700)
         for _, name in reversed(moves):
             if os.path.lexists(name):
-                files.rename(name, aside / name.name)
                 undo.append((aside / name.name, name))
+                files.rename(name, undo[-1][0])
         for file, name in moves:
-            files.rename(file, name)
             undo.append((name, file))
+            files.rename(file, name)
     except BaseException:
         for now, before in reversed(undo):
             with suppress(OSError):

@@ -14,6 +14,7 @@ from PIL import Image
 from fastloc.errors import ImageError, VideoError
 from fastloc.imaging import images
 from fastloc.imaging.pixel_depth import StreamDepth
+from fastloc.utils.system.exhaustion import pass_on
 from fastloc.video.sources.base import Info
 from fastloc.video.sources.frame import Frame
 from fastloc.video.sources.timestamps import Timeline
@@ -177,4 +178,5 @@ def _on_host(tensor: Any, name: str) -> NDArray[Any]:
         return array
     # each library has its own errors
     except Exception as error:
+        pass_on(error)
         raise ImageError(f"{name}, a {type(tensor).__name__}, cannot be copied to the host ({type(error).__name__}: {error})") from error

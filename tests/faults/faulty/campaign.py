@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
-from faulty.child import Ended, carried_out
+from faulty import memory
+from faulty.child import RAISED, Ended, carried_out
 from faulty.plan import KINDS, Kind
 
 __all__ = ["Subject", "contents", "faults_of"]
 
 Contents = dict[str, bytes]
+# allocations of a piece of work that fail, evenly spread: it has thousands to millions
+PLACES = 120
+# as what C code of the interpreter and of libraries ends that lost a MemoryError
+LOST = ("SystemError: ", "TypeError: ", "AttributeError: ")
 
 
 def either(old: Contents, new: Contents, now: Contents) -> str:
@@ -46,7 +51,7 @@ class Subject:
 
     work: does it in a folder, as often as it is called, with one outcome. before: puts what is there before. whole: what may be there after
     a fault, "" or what is wrong. kept: patterns of files that a fault may leave for good. quiet: a fault is no error, as of a cache. step:
-    every how many calls one fails, of work that has many of a kind.
+    every how many calls one fails, of work that has many of a kind; of memory, one of so many of `PLACES`.
     """
 
     work: Callable[[Path], object]
@@ -63,8 +68,8 @@ def contents(folder: Path, kept: tuple[str, ...] = ()) -> Contents:
     return {name: path.read_bytes() for name, path in found.items() if not (_unfinished(name) or any(fnmatch(name, each) for each in kept))}
 
 
-def faults_of(subject: Subject, name: str, folder: Path) -> Iterator[str]:
-    """The faults that a kind brings to light, in words."""
+def faults_of(subject: Subject, name: str, folder: Path, only: int | None = None) -> Iterator[str]:
+    """The faults that a kind brings to light, in words. only: the one call that fails, of all."""
     kind = KINDS[name]
     good = folder / "good"
     good.mkdir(parents=True)
@@ -74,7 +79,7 @@ def faults_of(subject: Subject, name: str, folder: Path) -> Iterator[str]:
         yield f"without a fault: status {ended.status}: {ended.printed}"
         return
     new = contents(good, subject.kept)
-    for nth in count(1, subject.step):
+    for nth in _places(subject, kind, folder) if only is None else [only]:
         place = folder / str(nth)
         place.mkdir()
         subject.before(place)
@@ -90,23 +95,54 @@ def faults_of(subject: Subject, name: str, folder: Path) -> Iterator[str]:
             return
 
 
+def _places(subject: Subject, kind: Kind, folder: Path) -> Iterable[int]:
+    """The numbers of the calls that fail, one a run: every `step`th until a run has no fault; of memory, `PLACES` of all."""
+    if not kind.memory:
+        return count(1, subject.step)
+    total = 0
+    # the second time what is imported is there
+    for turn in ("imports", "count"):
+        place = folder / turn
+        place.mkdir()
+        subject.before(place)
+        ended = carried_out(lambda place=place: subject.work(place), kind, 0)  # type: ignore[misc]
+        memory.imported(list(ended.modules))
+        total = ended.count
+        shutil.rmtree(place)
+    return range(1, total + 1, max(1, total // PLACES) * subject.step)
+
+
 def _ended(ended: Ended, kind: Kind, subject: Subject) -> Iterator[str]:
     if kind.error is None and ended.fired:
         if ended.status != -signal.SIGKILL:
             yield f"it was to be killed, and its status is {ended.status}: {ended.printed}"
         return
-    if ended.status not in (0, 1) or "Traceback" in ended.printed:
+    if kind.memory == "interpreter" and _of_the_interpreter(ended):
+        return
+    said = "" if "Exception ignored in" in ended.printed and kind.memory else ended.printed
+    if ended.status not in (0, 1) or "Traceback" in said:
         yield f"status {ended.status}: {ended.printed}"
     errors = [line for line in ended.printed.splitlines() if line.startswith("fastloc: error: ")]
     if ended.status == 1 and len(errors) != 1:
         yield f"one line must say what is wrong, got {errors or ended.printed}"
-    if ended.status and (subject.quiet or not ended.fired):
+    if kind.memory and errors and "memory" not in errors[0]:
+        yield f"nothing says that memory ran out: {errors}"
+    # a cache that cannot be written is none; memory that runs out is nobody's fault, and ends what goes on
+    if ended.status and ((subject.quiet and not kind.memory) or not ended.fired):
         yield f"status {ended.status}: {ended.printed}"
+
+
+def _of_the_interpreter(ended: Ended) -> bool:
+    """True for ends of a failed allocation that no code of ours can mend: C code that lost the MemoryError, and says that a type or an
+    attribute is wrong, or nothing; C code that did not look for one, and crashed; and a fault outside the command."""
+    last = (ended.printed.strip().splitlines() or [""])[-1]
+    lost = last.startswith(LOST) or (last.startswith("MemoryError") and "in _status" not in ended.printed)
+    return (ended.status == RAISED and lost) or ended.status in (-signal.SIGSEGV, -signal.SIGABRT)
 
 
 def _left(place: Path, kind: Kind, ended: Ended) -> Iterator[str]:
     """Names of unfinished files that are left, unless nothing could be removed any more."""
-    if kind.error is None or kind.lasting or ended.fired in ("remove", "remove_tree"):
+    if kind.error is None or kind.lasting or ended.status < 0 or ended.fired in ("remove", "remove_tree"):
         return
     left = [path.name for path in place.rglob("*") if _unfinished(path.name)]
     if left:

@@ -25,15 +25,21 @@ RAISED = 70
 
 
 class Ended(NamedTuple):
-    """The end of a child: its exit status, negative for a signal; what it printed; the call in which the fault came, "" if it did not."""
+    """The end of a child.
+
+    status: its exit status, negative for a signal. fired: the call in which the fault came, "" if it did not. count: calls that the kind
+    counts, of a child in which none was to fail. modules: those that the child imported, then.
+    """
 
     status: int
     printed: str
     fired: str
+    count: int = 0
+    modules: tuple[str, ...] = ()
 
 
 def carried_out(work: Callable[[], object], kind: Kind | None = None, nth: int = 0) -> Ended:
-    """Do the work as a command does, in a child in which the nth call of this kind fails."""
+    """Do the work as a command does, in a child in which the nth call of this kind fails; none for 0, whose calls are counted."""
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as printed:
         child = os.fork()
@@ -49,9 +55,11 @@ def carried_out(work: Callable[[], object], kind: Kind | None = None, nth: int =
                 faulthandler.dump_traceback_later(PATIENCE - 20, file=sys.__stderr__)
                 # no power is lost here, and a disk takes its time
                 files.sync_descriptor = lambda descriptor: None
-                if kind is not None:
-                    plant(kind, nth, lambda name: _say(writing, name))
+                known = set(sys.modules)
+                count = plant(kind, nth, lambda name: _say(writing, name)) if kind is not None else None
                 status = exit_status("fastloc", lambda: _status(work()))
+                if count is not None and not nth:
+                    _say(writing, " ".join([str(count()), *(set(sys.modules) - known)]))
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -64,7 +72,11 @@ def carried_out(work: Callable[[], object], kind: Kind | None = None, nth: int =
         with os.fdopen(reading, "rb") as pipe:
             fired = pipe.read().decode()
         printed.seek(0)
-        return Ended(status, printed.read().decode("utf-8", "replace"), fired)
+        said = printed.read().decode("utf-8", "replace")
+        if nth or not fired:
+            return Ended(status, said, fired)
+        number, *modules = fired.split()
+        return Ended(status, said, "", int(number), tuple(sorted(modules)))
 
 
 def _text(number: int) -> TextIO:

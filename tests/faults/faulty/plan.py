@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastloc.utils.system import files
+from faulty import memory
 
 __all__ = ["KINDS", "Kind", "plant"]
 
@@ -21,12 +22,14 @@ class Kind:
 
     error: of the call, or None for SIGKILL. operations: the calls that are counted. lasting: all of them fail from then on. after: the
     process ends once the call is done. A write that fails writes half of its bytes before; as of a real disk, the next write says why.
+    memory: "interpreter" counts its allocations in place of calls, "makers" the calls that make arrays, pictures and tensors.
     """
 
     error: int | None
     operations: tuple[str, ...] = files.OPERATIONS
     lasting: bool = False
     after: bool = False
+    memory: str = ""
 
 
 KINDS = {
@@ -38,14 +41,26 @@ KINDS = {
     "no descriptor left": Kind(errno.EMFILE, ("open_descriptor",)),
     "killed in a call": Kind(None),
     "killed behind a call": Kind(None, after=True),
+    "no memory": Kind(errno.ENOMEM, (), memory="interpreter"),
+    "no memory for an array": Kind(errno.ENOMEM, (), memory="makers"),
 }
 
 
-def plant(kind: Kind, nth: int, fired: Callable[[str], None]) -> None:
-    """Make the nth call that the kind counts fail, in this process, for good. fired: called with its name just before."""
+def plant(kind: Kind, nth: int, fired: Callable[[str], None]) -> Callable[[], int]:
+    """Make the nth call that the kind counts fail, in this process, for good; 0 for none. fired: called with its name just before.
+
+    Returns what counts the calls until it is called.
+    """
+    if kind.memory == "interpreter":
+        if nth:
+            fired("an allocation")
+        return memory.allocation_fails(nth)
+    if kind.memory:
+        return memory.maker_fails(nth, fired)
     state = {"count": 0, "broken": False, "short": False}
     for name in kind.operations:
         setattr(files, name, _faulty(kind, nth, name, getattr(files, name), state, fired))
+    return lambda: int(state["count"])
 
 
 def _faulty(
