@@ -16,6 +16,7 @@ from fastloc.imaging.heatmaps import minmax
 from fastloc.imaging.overlay import colour_table, heat_tile
 from fastloc.recipes import Recipe
 from fastloc.results.result import Point, Result
+from fastloc.utils.system.exhaustion import exhausted
 
 if TYPE_CHECKING:
     from fastloc.engine.localizer import Localizer
@@ -127,7 +128,8 @@ def _column(
         return Column(*about, refusal=" ".join(str(error).split()))
     # an error in one method must not lose the others
     except Exception as error:
-        return Column(*about, refusal=f"broke: {type(error).__name__}: {' '.join(str(error).split())}", fault=True)
+        reason = exhausted(error) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Column(*about, refusal=f"broke: {reason}", fault=True)
     return Column(*about, draw(result), tuple(result.points()), ms=ms, parameters=_parameters(ours), plan=plan)
 
 

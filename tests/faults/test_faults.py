@@ -36,6 +36,8 @@ CASES = [pytest.param(kind, piece, marks=() if (kind, piece) in QUICK else _SLOW
 def test_every_call_fails_once(kind: str, piece: str, tmp_path: Path) -> None:
     if KINDS[kind].memory == "interpreter" and not memory.counts_allocations():
         pytest.skip("this interpreter has no module that makes its allocations fail")
+    if KINDS[kind].memory == "interpreter" and piece.startswith("rows"):
+        pytest.skip("CPython's pool of threads loses a thread whose own code has no memory, and its answers with it")
     assert list(faults_of(PIECES[piece], kind, tmp_path)) == []
 
 

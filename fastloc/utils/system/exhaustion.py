@@ -11,6 +11,7 @@ _SAID = {
     "can't allocate memory": "memory",
     "not enough memory": "memory",
     "Cannot allocate memory": "memory",
+    "can't allocate lock": "memory",
     "bad_alloc": "memory",
     "bad allocation": "memory",
     # glibc says no more, and the same of a folder without execution

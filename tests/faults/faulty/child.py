@@ -20,7 +20,7 @@ from faulty.plan import Kind, plant
 __all__ = ["Ended", "carried_out"]
 
 # seconds; what does not hang takes a fraction of one, on a machine with nothing else to do
-PATIENCE = 300.0
+PATIENCE = 120.0
 RAISED = 70
 
 
@@ -68,7 +68,11 @@ def carried_out(work: Callable[[], object], kind: Kind | None = None, nth: int =
                     sys.stderr.flush()
                 os._exit(status)
         os.close(writing)
-        status = _waited(child)
+        try:
+            status = _waited(child)
+        except AssertionError as error:
+            printed.seek(0)
+            raise AssertionError(f"{error}: {printed.read().decode('utf-8', 'replace')}") from None
         with os.fdopen(reading, "rb") as pipe:
             fired = pipe.read().decode()
         printed.seek(0)

@@ -22,6 +22,7 @@ def commands(shared: Path) -> dict[str, Subject]:
     _stand_ins(shared)
     photos, data, clip = _photos(shared / "photos"), _data(shared / "set"), _clip(shared / "clip.mp4")
     gem, rows = str(_gem()), shared / "rows"
+    runs = _runs(shared / "runs", data)
 
     def batch(*more: str) -> Callable[[Path], int]:
         return lambda folder: _run("batch", photos, "-t", "cat", "-o", folder / "rows", "--model", gem, "--shard", "2", "--batch", "2",
@@ -42,6 +43,27 @@ def commands(shared: Path) -> dict[str, Subject]:
         "batch": Subject(batch(), whole=_a_batch),
         "batch convert": Subject(
             lambda folder: _run("batch convert", rows, "--to", "coco", "-o", _free(folder / "labels.json")),
+        ),
+        "verify": Subject(lambda folder: _run("verify", gem, "--providers", "cpu", "--threads", "1", "--json")),
+        "demo": Subject(lambda folder: _run("demo", "-o", folder / "demo.png"), _old("demo.png")),
+        "explain": Subject(
+            lambda folder: _run("explain", photos / "0.png", "-t", "cat", "--methods", "gem", "clearclip", "-o", folder / "sheet.png",
+                                "--html", folder / "sheet.html", "--runs", "1"),
+            _old("sheet.png", "sheet.html"), _a_sheet,
+        ),
+        "analyze": Subject(
+            lambda folder: _run("analyze", photos / "0.png", "-t", "cat", "--negatives", "dog", "-o", folder / "found"), whole=each
+        ),
+        "registers": Subject(
+            lambda folder: _run("registers", photos / "0.png", "-o", folder / "neurons.json", "--ratio", "1.1", "--top", "1"),
+            _old("neurons.json"),
+        ),
+        "pipeline": Subject(
+            lambda folder: _run("pipeline", folder / "gem.onnx", "--for", "triton"),
+            _copied(Path(gem), _gem().with_name("model.safetensors")), each,
+        ),
+        "evaluate compare": Subject(
+            lambda folder: _run("evaluate compare", *runs, "-o", folder / "compared.html"), _old("compared.html")
         ),
         "locate": Subject(
             lambda folder: _run("locate", photos / "0.png", "-t", "cat", "--model", gem, "-o", folder / "maps", "--npz"), whole=each
@@ -64,6 +86,14 @@ def _old(*names: str) -> Callable[[Path], None]:
     return put
 
 
+def _copied(*paths: Path) -> Callable[[Path], None]:
+    def put(folder: Path) -> None:
+        for path in paths:
+            (folder / path.name).write_bytes(path.read_bytes())
+
+    return put
+
+
 def _free(path: Path) -> Path:
     path.unlink(missing_ok=True)
     return path
@@ -74,6 +104,13 @@ def _a_run(old: Contents, new: Contents, now: Contents) -> str:
     halves = [name for name, content in now.items() if not name.endswith("rows.jsonl") and content != new.get(name)]
     rows = {name: content for name, content in now.items() if name.endswith("rows.jsonl")}
     return f"half written: {halves}" if halves else growing(old, new, rows)
+
+
+def _a_sheet(old: Contents, new: Contents, now: Contents) -> str:
+    """Every file is the old one or a whole one, in which a method that ran out of memory may say so."""
+    ends = {"sheet.png": b"IEND\xaeB`\x82", "sheet.html": b"</html>"}
+    halves = [name for name, content in now.items() if content != old.get(name) and not content.strip().endswith(ends[name])]
+    return f"half written: {halves}" if halves or now.keys() != new.keys() else ""
 
 
 def _a_batch(old: Contents, new: Contents, now: Contents) -> str:
@@ -87,6 +124,7 @@ def _stand_ins(shared: Path) -> None:
     import torch
 
     from fastloc import Localizer
+    from fastloc.analysis import explain
     from fastloc.cli import video
     from fastloc.cli.measure import calibrate
     from fastloc.engine import calibration
@@ -109,6 +147,8 @@ def _stand_ins(shared: Path) -> None:
     calibration.calibrate = lambda *given, **more: table
     calibrate._spread = lambda *given: np.ones((1, table.blocks, 1, 1, table.iterations + 1), np.float32)
     video.engine = lambda args: StandIn()
+    # milliseconds are drawn
+    explain._timed = lambda *given: 1.0
     found = to_onnx.golden_of
     kept: list[Any] = []
 
@@ -150,6 +190,16 @@ def _data(folder: Path) -> Path:
         Image.fromarray(noise.integers(0, 3, (48, 64), np.uint8)).save(folder / "masks" / f"{index}.png")
     (folder / "names.txt").write_text("background\ncat\npizza\n")
     return folder
+
+
+def _runs(folder: Path, data: Path) -> list[Path]:
+    """The folders of two methods' runs, made in a child: an evaluation starts threads."""
+    from faulty.child import carried_out
+
+    words = ("evaluate", "folder", "--data", data, "--protocol", "plain", "--threads", "1", "--method", "gem", "clearclip")
+    ended = carried_out(lambda: _run(*words, "-o", folder))
+    assert ended.status == 0, ended.printed
+    return [path.parent for path in sorted(folder.rglob("rows.jsonl"))]
 
 
 def _clip(path: Path) -> Path:
