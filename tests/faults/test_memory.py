@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_exchanged_is_not_lost(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("error", [MemoryError(), TypeError("not PosixPath")])
 def test_what_is_unfinished_is_removed_without_memory(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it runs out once more in that, or the interpreter calls it something else."""
+    """The removal runs out of memory once more, or the interpreter calls it something else."""
     usual, left = files.remove, [error]
 
     def remove(path: Path) -> None:
