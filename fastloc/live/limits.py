@@ -12,7 +12,7 @@ from PIL import Image
 
 from fastloc.errors import FastlocError, ImageError
 from fastloc.imaging.picture_formats import check_scans
-from fastloc.utils.system.exhaustion import pass_on
+from fastloc.utils.system.exhaustion import exhausted
 
 __all__ = ["FORMATS", "MOMENT", "WORDS", "Limits", "Violation", "decoded", "measured"]
 
@@ -82,10 +82,10 @@ def measured(content: bytes, limits: Limits) -> tuple[int, int]:
             width, height = picture.size
     # Pillow's readers of broken headers raise whatever they ran into; its bomb check comes before ours for huge sizes
     except Exception as error:
-        pass_on(error)
         if isinstance(error, Image.DecompressionBombError):
             raise ImageError(f"the frame must have at most {limits.pixels} pixels, got more") from None
-        raise ImageError(f"the frame must be a picture in {', '.join(FORMATS)}") from None
+        # a frame may ask for more than there is: it is refused, and the connection stays
+        raise ImageError(exhausted(error) or f"the frame must be a picture in {', '.join(FORMATS)}") from None
     if width * height > limits.pixels:
         raise ImageError(f"the frame must have at most {limits.pixels} pixels, got {width} x {height} = {width * height}")
     check_scans(content, "the frame")
@@ -98,5 +98,4 @@ def decoded(content: bytes) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             return np.asarray(picture.convert("RGB"))
     except Exception as error:
-        pass_on(error)
-        raise ImageError(f"the frame cannot be decoded: {error}") from None
+        raise ImageError(f"the frame cannot be decoded: {exhausted(error) or error}") from None

