@@ -5,7 +5,8 @@ from readouts import row_of
 
 
 def test_the_table_has_the_memory_of_the_step_alone() -> None:
-    rounds = [[{"ms": 2.0 * each, "mb": 60.0, "own_mb": 40.0}, {"ms": 1.0 * each, "mb": 30.0, "own_mb": 10.4}] for each in (1, 2, 3)]
+    before, now = {"ms": 2.0, "cpu_ms": 1.9, "mb": 60.0, "own_mb": 40.0}, {"ms": 1.0, "cpu_ms": 0.9, "mb": 30.0, "own_mb": 10.4}
+    rounds = [[{**side, "ms": side["ms"] * each} for side in (before, now)] for each in (1, 2, 3)]
     row = row_of("1080p", "picture", "maps", rounds)
     head = {"against": "aaaa", "commit": "bbbb", "versions": {"numpy": "2"}, "rounds": 3, "repeats": 3, "machine": "m", "load_before": 0.1}
     part = {**head, "day": "2026-01-01", "rows": [row]}

@@ -65,6 +65,7 @@ def check(run: onnxruntime.InferenceSession, family: str, row: Recipe, grid: tup
         assert float(np.abs(scores - cosines[:, :3].numpy()).max()) <= TOLERANCE[dtype]
 
 
+@pytest.mark.slow("an export each", quick="family")
 @pytest.mark.parametrize(("family", "method"), [(family, method) for family in FAMILIES for method in METHODS[family]])
 def test_every_method(family: str, method: str) -> None:
     row, size = (CELLS | LOCAL)[method], (GRID[0] * 32, GRID[1] * 32)
@@ -78,6 +79,7 @@ def test_other_weighings(family: str, cam: str) -> None:
     check(session(family, CAMS[cam], options), family, CAMS[cam], GRID, "float32")
 
 
+@pytest.mark.slow("an export each", quick=1)
 @pytest.mark.parametrize("family", ["ConvNeXt", "FastViT", "Swin"])
 def test_float16(family: str) -> None:
     row, size = CELLS["itsm"], (GRID[0] * 32, GRID[1] * 32)
@@ -85,6 +87,7 @@ def test_float16(family: str) -> None:
     check(session(family, row, options), family, row, GRID, "float16")
 
 
+@pytest.mark.slow("an export each", quick=1)
 @pytest.mark.parametrize("family", ["ConvNeXt", "FastViT"])
 def test_any_size(family: str) -> None:
     run = session(family, CELLS["itsm"], Options(size=None, outputs=("similarity", "scores")))
