@@ -36,6 +36,17 @@ def test_the_table_has_the_best_file_and_leaves_out_what_a_tower_does_not_have()
     assert "`gem`, 5 questions" in lines[-1] and "torch 2," in lines[-1]
 
 
+def test_a_tower_that_open_clip_does_not_have_has_times_of_its_own_alone() -> None:
+    own = row("embedded-device")
+    del own["times"]["open_clip"]
+    for each in own["times"].values():
+        del each["faster"]
+    line = edge_table(record(own)).splitlines()[2]
+    assert line.endswith("| 45.2 |  | 20.0 (19.0 … 21.0) |  | 15.0 (14.0 … 16.0) | int8-static |  |  |")
+    spent = [[2.0], [4.0]]
+    assert "faster" not in speed._time(spent, None) and speed._time(spent, [[6.0], [12.0]])["faster"][0] == 3.0
+
+
 def test_a_record_is_of_all_models() -> None:
     with pytest.raises(SystemExit):
         edge.main(["--record", "--models", "RN50"])

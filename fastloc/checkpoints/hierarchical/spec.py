@@ -10,14 +10,14 @@ from fastloc.errors import ModelError
 from fastloc.imaging.geometry import both_sides
 from fastloc.utils.schema import shown
 
-__all__ = ["HEADS", "HierarchicalSpec", "from_open_clip", "is_hierarchical", "refusal"]
+__all__ = ["DESCRIBED", "HEADS", "HierarchicalSpec", "from_open_clip", "is_hierarchical", "refusal"]
 
 # open_clip's `timm_proj` -> the head: its own linear layer, its own MLP of two, or the trunk's classifier
 HEADS = {"linear": "linear", "mlp": "mlp", None: "trunk", "": "trunk"}
 # open_clip's defaults (CLIPVisionCfg)
 _POOL, _PROJ, _IMAGE = "avg", "linear", 224
 # the field of `vision_cfg` that describes a FastViT
-_DESCRIBED = "fastvit"
+DESCRIBED = "fastvit"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def is_hierarchical(config: dict[str, Any]) -> bool:
     """True if the image tower of this open_clip model configuration is of one of `FAMILIES`."""
     vision = config.get("vision_cfg", {})
     name = vision.get("timm_model_name")
-    return bool(vision.get(_DESCRIBED)) or (isinstance(name, str) and family_of(name) is not None)
+    return bool(vision.get(DESCRIBED)) or (isinstance(name, str) and family_of(name) is not None)
 
 
 def refusal(config: dict[str, Any]) -> str | None:
@@ -83,7 +83,7 @@ def refusal(config: dict[str, Any]) -> str | None:
         return f"its projection is {shown(proj)}, and linear, mlp and the trunk's own are run"
     # an empty pool is the trunk's own, which is the mean, except where the trunk is built without any
     if pool not in (("avg", "") if HEADS[proj] != "trunk" else ("avg",)):
-        return f"its pool is {shown(pool)}, and {shown(vision.get('timm_model_name') or _DESCRIBED)} ends in 'avg'"
+        return f"its pool is {shown(pool)}, and {shown(vision.get('timm_model_name') or DESCRIBED)} ends in 'avg'"
     return None
 
 
@@ -115,8 +115,8 @@ def from_open_clip(config: dict[str, Any], preprocess: dict[str, Any] | None = N
 
 def _named(vision: dict[str, Any]) -> tuple[str, str, Any]:
     """(family, name, Arch) of the tower of a `vision_cfg`."""
-    if vision.get(_DESCRIBED):
-        return "FastViT", _DESCRIBED, arch_of(vision[_DESCRIBED])
+    if vision.get(DESCRIBED):
+        return "FastViT", DESCRIBED, arch_of(vision[DESCRIBED])
     found = family_of(vision["timm_model_name"])
     assert found is not None
     return found
