@@ -85,8 +85,9 @@ class RowCache(Generic[K, A]):
         """A new array with the rows of all keys, in order; those that are missing are made, once each."""
         distinct = list(dict.fromkeys(keys))
         with self._lock:
-            # copies, because another thread may drop a row and write another one in its place
-            found = {key: self._stack([self._row(key)])[0] for key in distinct if key in self._places}
+            there = [key for key in distinct if key in self._places]
+            # a copy, because another thread may drop a row and write another one in its place
+            found = dict(zip(there, self._stack([self._row(key) for key in there]), strict=True)) if there else {}
         for key in distinct:
             if key not in found:
                 found[key] = make(key)
