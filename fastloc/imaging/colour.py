@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fastloc.errors import warn
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["is_srgb", "is_usable", "to_srgb"]
 
@@ -26,10 +27,9 @@ def is_srgb(picture: Image.Image) -> bool:
         return picture.mode != "LAB"
     try:
         return _transform(profile, picture.mode) is None
-    except MemoryError:
-        raise
     # `to_srgb` says what is wrong with it
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         return False
 
 
@@ -40,9 +40,8 @@ def is_usable(picture: Image.Image, mode: str, name: str) -> bool:
         if isinstance(profile, bytes):
             _transform(profile, mode)
         return True
-    except MemoryError:
-        raise
     except Exception as error:
+        pass_on(error)
         _warn(name, error)
         return False
 
@@ -60,10 +59,9 @@ def to_srgb(picture: Image.Image, name: str) -> Image.Image:
         from PIL import ImageCms
 
         moved = ImageCms.applyTransform(picture, transform)
-    except MemoryError:
-        raise
     # LittleCMS and Pillow raise their own errors for damaged profiles
     except Exception as error:
+        pass_on(error)
         _warn(name, error)
         return picture
     assert moved is not None

@@ -18,6 +18,7 @@ from fastloc.imaging.picture_formats import FORMATS
 from fastloc.imaging.pixel_depth import to_uint8
 from fastloc.imaging.reduced_picture import ReducedPicture
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["FORMATS", "MAX_PIXELS", "load"]
 
@@ -103,10 +104,11 @@ def _decode(
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise ImageError(f"{name}: has more than {limit} pixels, Pillow's own limit (twice PIL.Image.MAX_IMAGE_PIXELS)") from None
-    except (ImageError, MemoryError):
+    except ImageError:
         raise
     # decoders raise whatever they like on a corrupt file: OSError, SyntaxError, struct.error, IndexError ...
     except Exception as error:
+        pass_on(error)
         raise ImageError(f"{name}: cannot be decoded ({error})") from error
 
 
@@ -156,9 +158,10 @@ def _to_rgb(picture: Image.Image, name: str, *, own: bool) -> Image.Image:
             return _in_strips(_usable(upright, upright.mode, name), lambda strip: colour.to_srgb(strip, name).convert("RGB"))
         # a copy even where it is RGB already, so that the result never shares pixels with the source
         return upright.convert("RGB") if own or upright is picture or upright.mode != "RGB" else upright
-    except (ImageError, MemoryError):
+    except ImageError:
         raise
     except Exception as error:
+        pass_on(error)
         raise ImageError(f"{name}: cannot be decoded ({error})") from error
 
 
@@ -168,10 +171,9 @@ def _upright(picture: Image.Image, own: bool) -> Image.Image:
             ImageOps.exif_transpose(picture, in_place=True)
             return picture
         return ImageOps.exif_transpose(picture)
-    except MemoryError:
-        raise
     # a malformed EXIF block says nothing about the pixels, which are fine
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         return picture
 
 
