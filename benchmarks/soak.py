@@ -11,9 +11,15 @@
     calls     one process: calls of every method, size and number of texts, of an exported file, submitted ones, and errors
     clients   one process: those of serve and live
 
-Every few seconds the memory (resident, and proportional: PSS), descriptors and threads of each process are taken down, and the temporary
-and cached files of all. The slope of each is that of a line through the means of twenty stretches of the second half; its error allows for
-means that are like their neighbours. It grows where the slope's 95 % interval lies above 0 and the slope is over 1 an hour (MB or pieces).
+Every few seconds the memory (resident, and proportional: PSS), descriptors and threads of each process are taken down, the heap in use of
+the last three, and the temporary and cached files of all. The slope of each is that of a line through the means of twenty stretches of
+the second half; its error allows for means that are like their neighbours. It grows where the slope's 95 % interval lies above 0 and the
+slope is over 1 an hour (MB or pieces).
+
+glibc's allocator keeps the memory that each of its arenas has once had. As a service that runs for months does, run it with few of them:
+
+    MALLOC_ARENA_MAX=2 python benchmarks/soak.py
+
 Exit code 1 if something grows, an answer is wrong, a process failed or a log has a traceback. Linux alone: it reads /proc.
 """
 

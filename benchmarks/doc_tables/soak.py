@@ -6,8 +6,9 @@ from doc_tables.markdown_table import markdown
 
 Record = dict[str, Any]
 COMMAND = "python benchmarks/soak.py --record"
-KINDS = {"rss_mb": "resident memory, MB", "pss_mb": "its own share of it (PSS), MB", "descriptors": "descriptors", "threads": "threads",
-         "files": "temporary and cached files"}  # fmt: skip
+KINDS = {"rss_mb": "resident memory, MB", "pss_mb": "its own share of it (PSS), MB", "heap_mb": "heap in use, MB",
+         "descriptors": "descriptors",
+         "threads": "threads", "files": "temporary and cached files"}  # fmt: skip
 
 
 def soak_table(record: Record) -> str:
@@ -26,8 +27,10 @@ def soak_table(record: Record) -> str:
 def _words(record: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
     wrong = "Nothing was wrong." if not record["problems"] else f"Wrong: {'; '.join(record['problems'])}."
+    arenas = f"at most {record['arenas']} arenas" if record.get("arenas") else "the usual number of arenas"
     return (
         f"{record['seconds'] / 60:.0f} minutes, a sample every {record['every']:g} s, of which the second half counts. {wrong} "
-        f"{record['device']}, {record['cores']} cores, load average before the run {record['load_before']:.1f}, niceness {record['nice']}; "
+        f"{record['device']}, {record['cores']} cores, load average before the run {record['load_before']:.1f}, niceness {record['nice']}, "
+        f"{arenas} of the allocator; "
         f"{versions}; {record['day']}, commit {record['commit']}.\n"
     )

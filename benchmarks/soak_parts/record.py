@@ -20,7 +20,7 @@ PACKAGES = ("fastloc", "torch", "onnxruntime", "av", "numpy", "pillow", "starlet
 def facts() -> Row:
     """The machine, its load now, the code and the packages; asked for before a run."""
     return {"day": time.strftime("%Y-%m-%d", time.gmtime()), **run_facts.columns("cpu"), "nice": os.nice(0),
-            "versions": run_facts.versions(*PACKAGES)}  # fmt: skip
+            "arenas": os.environ.get("MALLOC_ARENA_MAX"), "versions": run_facts.versions(*PACKAGES)}  # fmt: skip
 
 
 def write(found: Row, path: Path = RECORD) -> None:

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,15 +74,16 @@ def _run(plan: Plan, spaces: dict[str, Path], script: Path, stack: ExitStack) ->
         url, number = servers.enter_context(served(server, spaces["logs"] / f"{server.name}.log"))
         addresses[server.name], processes[server.name] = url, number
     workers: dict[str, Popen[bytes]] = {}
+    tallies = {name: spaces["jobs"] / f"{name}.tally.json" for name in WORKERS}
     for name in WORKERS:
         job = {"seconds": plan.seconds, "pause": plan.pause, "calls": plan.calls, "folder": str(spaces["work"]), "judged": plan.judged,
-               "tally": str(spaces["jobs"] / f"{name}.tally.json"), **addresses}  # fmt: skip
+               "tally": str(tallies[name]), **addresses}  # fmt: skip
         (spaces["jobs"] / f"{name}.json").write_text(json.dumps(job), encoding="utf-8")
         command = (sys.executable, "-P", script, "--worker", name, "--job", spaces["jobs"] / f"{name}.json")
         workers[name] = stack.enter_context(started(command, spaces["logs"] / f"{name}.log"))
         processes[name] = workers[name].pid
     began = time.monotonic()
-    samples = list(_sampled(plan, processes, workers, [spaces["tmp"], spaces["cache"]]))
+    samples = list(_sampled(plan, processes, workers, tallies, [spaces["tmp"], spaces["cache"]]))
     for name, worker in workers.items():
         try:
             checked(worker, spaces["logs"] / f"{name}.log", max(began + plan.seconds + SPARE - time.monotonic(), 1.0))
@@ -90,7 +91,7 @@ def _run(plan: Plan, spaces: dict[str, Path], script: Path, stack: ExitStack) ->
             problems.append(f"{name}: {error}")
     problems += [f"{name} did not end within {PATIENCE:g} s of SIGTERM" for name in addresses if not _ended(processes[name])]
     servers.close()
-    done = {name: tally.read(spaces["jobs"] / f"{name}.tally.json") for name in WORKERS}
+    done = {name: tally.read(path) for name, path in tallies.items()}
     problems += [f"{name}: {text}" for name, each in done.items() for text in each["problems"]]
     problems += _of_logs(spaces["logs"])
     rows = list(_rows(samples, plan.judged))
@@ -117,26 +118,30 @@ def _ended(process: int) -> bool:
     return False
 
 
-def _sampled(plan: Plan, processes: dict[str, int], workers: dict[str, Any], folders: list[Path]) -> Iterator[Row]:
+def _sampled(
+    plan: Plan, processes: dict[str, int], workers: dict[str, Any], tallies: dict[str, Path], folders: list[Path]
+) -> Iterator[Row]:
     """{"seconds", "files", process: what it holds}, until a worker ends."""
     began = time.monotonic()
     while time.monotonic() - began < plan.seconds + SPARE and all(each.poll() is None for each in workers.values()):
-        yield {"seconds": time.monotonic() - began, "files": files_below(folders), **{name: held(pid) for name, pid in processes.items()}}
+        now: Row = {name: held(pid) for name, pid in processes.items()}
+        for name, path in tallies.items():
+            now[name]["heap_mb"] = tally.read(path)["heap_mb"]
+        yield {"seconds": time.monotonic() - began, "files": files_below(folders), **now}
         time.sleep(plan.every)
 
 
 def _rows(samples: list[Row], judged: bool) -> Iterator[Row]:
     """A row a process and quantity. Samples of the last seconds are left out: a worker that ends lets go of what it had."""
     kept = samples[:-1]
-    seconds = [each["seconds"] for each in kept]
     for name in (*(server.name for server in SERVERS), *WORKERS):
         for kind in KINDS:
-            if kind != "files":
-                yield _row(name, kind, seconds, [each[name][kind] for each in kept], judged)
-    yield _row("all", "files", seconds, [each["files"] for each in kept], judged)
+            if known := [(each["seconds"], each[name][kind]) for each in kept if each[name].get(kind) is not None]:
+                yield _row(name, kind, *zip(*known, strict=True), judged)
+    yield _row("all", "files", [each["seconds"] for each in kept], [each["files"] for each in kept], judged)
 
 
-def _row(process: str, kind: str, seconds: list[float], values: list[float], judged: bool) -> Row:
+def _row(process: str, kind: str, seconds: Sequence[float], values: Sequence[float], judged: bool) -> Row:
     row = {"process": process, "kind": kind, "unit": KINDS[kind][0], **growth(seconds, values, KINDS[kind][1])}
     return row if judged else {**row, "verdict": None}
 

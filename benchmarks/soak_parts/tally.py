@@ -1,4 +1,4 @@
-"""The work of a process of the soak so far, in a file that the run reads: counts by name, and what was wrong."""
+"""The work of a process of the soak so far, in a file that the run reads: counts by name, what was wrong, and its heap in use."""
 
 import json
 import threading
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastloc.utils.atomic_write import replacing
+from soak_parts.held import heap_in_use
 
 __all__ = ["Tally", "read"]
 
@@ -49,12 +50,14 @@ class Tally:
         if due:
             self._written = time.monotonic()
             with replacing(self.path) as part:
-                part.write_text(json.dumps({"counts": self._counts, "problems": self._problems}), encoding="utf-8")
+                found = {"counts": self._counts, "problems": self._problems, "heap_mb": heap_in_use()}
+                part.write_text(json.dumps(found), encoding="utf-8")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The newest file of a worker: {"counts": {name: number}, "problems": [text]}; empty ones before its first."""
+    """The newest file of a worker: {"counts": {name: number}, "problems": [text], "heap_mb": its heap in use, or None}; empty before its
+    first."""
     if not path.exists():
-        return {"counts": {}, "problems": []}
+        return {"counts": {}, "problems": [], "heap_mb": None}
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found

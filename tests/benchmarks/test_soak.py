@@ -15,7 +15,7 @@ import soak
 from doc_tables.soak import soak_table
 from soak_parts import record, run, tally
 from soak_parts.growth import growth
-from soak_parts.held import files_below, held
+from soak_parts.held import files_below, heap_in_use, held
 
 HOUR = np.arange(0.0, 3600.0, 5.0)
 
@@ -89,6 +89,16 @@ def test_what_a_process_and_its_children_keep_is_seen() -> None:
     assert held(process.pid) == dict.fromkeys(before, 0.0)
 
 
+@pytest.mark.skipif(heap_in_use() is None, reason="needs mallinfo2 of the C library")
+def test_the_heap_in_use_is_what_is_kept_and_not_what_the_allocator_keeps() -> None:
+    before = heap_in_use()
+    # arrays between ones that stay: the allocator cannot give their pages back
+    arrays = [np.ones(10_000, np.uint8) for _ in range(2000)]
+    assert heap_in_use() - before == pytest.approx(20, abs=2)
+    del arrays[::2]
+    assert heap_in_use() - before == pytest.approx(10, abs=2)
+
+
 def test_files_are_counted_in_all_folders(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     for name in ("a/1", "a/b/2", "3"):
@@ -97,7 +107,7 @@ def test_files_are_counted_in_all_folders(tmp_path: Path) -> None:
 
 
 def test_a_tally_is_whole_whenever_it_is_read(tmp_path: Path) -> None:
-    assert tally.read(tmp_path / "t.json") == {"counts": {}, "problems": []}
+    assert tally.read(tmp_path / "t.json") == {"counts": {}, "problems": [], "heap_mb": None}
     with tally.Tally(tmp_path / "t.json") as counted:
         counted.add("calls", 3)
         counted.problem("x" * 1000)
@@ -143,4 +153,6 @@ def test_all_of_it_runs_and_ends(tmp_path: Path) -> None:
         assert done[worker].get(kind, 0) > 0, (worker, kind)
     assert {row["process"] for row in found["rows"]} == {"serve", "live", "streams", "calls", "clients", "all"}
     # a library leaves one file of 51 bytes, however long it runs
+    heaps = {row["process"] for row in found["rows"] if row["kind"] == "heap_mb"}
+    assert heaps == ({"streams", "calls", "clients"} if heap_in_use() is not None else set())
     assert dict(os.environ) == before and files_below([tmp_path / "tmp"]) <= 1
