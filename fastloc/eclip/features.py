@@ -1,7 +1,6 @@
 """The frozen encoders' features of every picture and caption. They never change; as many as fit are cached in half precision."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from fastloc.functional.position_embedding import relative_biases
 from fastloc.functional.vit import forward
 from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.utils.system import files
+from fastloc.utils.system.lasting_pool import LastingPool
 
 # pictures or captions encoded at a time
 PICTURES, TEXTS = 16, 256
@@ -91,7 +91,7 @@ class Features:
         self.localizer, self.pairs, self.settings, self.left = localizer, pairs, settings, left
         self.weights: Weights = localizer.weights  # type: ignore[assignment]  # of a ViT, see _check
         _check(localizer, settings)
-        self.workers, self.pool = workers, ThreadPoolExecutor(workers)
+        self.workers, self.pool = workers, LastingPool(workers)
         renewed_after_fork(self)
         spec, size = localizer.source.vit.spec, localizer.geometry((100, 100)).input
         self.grid = size[0] // spec.patch[0], size[1] // spec.patch[1]
@@ -103,7 +103,7 @@ class Features:
         self.texts = Kept(len(self.captions), (spec.embed,), self._encode_texts, room // 10)
 
     def _at_fork_reinit(self) -> None:
-        self.pool = ThreadPoolExecutor(self.workers)
+        self.pool = LastingPool(self.workers)
 
     def fill(self) -> Iterator[tuple[int, int]]:
         """Encode all cached features; yields (done, total) in pictures and captions together."""

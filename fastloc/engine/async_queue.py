@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, NoReturn, Protocol
 
@@ -25,6 +25,7 @@ from fastloc.results.prediction import Prediction
 from fastloc.results.result import Result
 from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.utils.openmp import release_idle_threads
+from fastloc.utils.system.lasting_pool import LastingPool
 from fastloc.utils.system.panics import contained
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -92,7 +93,7 @@ class AsyncQueue:
     def __init__(self, depth: int = DEPTH) -> None:
         self.depth = depth
         self.under_way: deque[Handle] = deque()
-        self.worker: ThreadPoolExecutor | None = None
+        self.worker: LastingPool | None = None
         self.lanes: list[StagingBuffers] = []
         self.count = 0
         # one submission at a time: those that wait for room would otherwise take each other's
@@ -120,7 +121,7 @@ class AsyncQueue:
 
     def _on_cpu(self, localizer: Locating, picture: Image.Image, prompts: list[str], name: str) -> Handle:
         if self.worker is None:
-            self.worker = ThreadPoolExecutor(1, thread_name_prefix="fastloc")
+            self.worker = LastingPool(1, thread_name_prefix="fastloc")
             release_idle_threads()
         future: Future[Result] = self.worker.submit(contained, lambda: localizer.locate([picture], prompts, [name])[0])
         return Handle(future.done, future.result)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -31,6 +30,7 @@ from fastloc.live.protocol import read_frame
 from fastloc.live.scheduler import Engine
 from fastloc.live.session import Session
 from fastloc.live.settings import Settings
+from fastloc.utils.system.lasting_pool import LastingPool
 from fastloc.utils.system.panics import contained
 from fastloc.web_server.fault_log import FaultLog
 from fastloc.web_server.rate import Rate
@@ -64,7 +64,7 @@ class Live:
         self.faults = FaultLog("fastloc: live")
         self.engine = Engine(self.faults)
         # texts are encoded here, beside the frames, for one client at a time
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="fastloc-live-texts")
+        self._aside = LastingPool(1, thread_name_prefix="fastloc-live-texts")
         self._first: Setup = methods.setup(settings)
         self._numbers = count(1)
         self._sessions: dict[int, Session] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL import Image
 from fastloc.results.base_localizer import BaseLocalizer
 from fastloc.results.result import Result
 from fastloc.serve.settings import ending
+from fastloc.utils.system.lasting_pool import LastingPool
 from fastloc.utils.system.panics import contained
 
 __all__ = ["Batcher"]
@@ -48,7 +48,7 @@ class Batcher:
     def __init__(self, batch: int | None, wait: float, made: Callable[[int], object]) -> None:
         self._batch, self._wait, self._made = batch, wait, made
         self._groups: dict[Hashable, list[_Job]] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fastloc-serve-engine")
+        self._thread = LastingPool(1, thread_name_prefix="fastloc-serve-engine")
         self._come: asyncio.Event | None = None
         self._worker: asyncio.Task[None] | None = None
         self._running: list[_Job] = []

@@ -6,7 +6,6 @@ import asyncio
 import math
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from fastloc.results.result import Result
 from fastloc.serve.batcher import Batcher
 from fastloc.serve.metrics import Metrics
 from fastloc.serve.settings import Refused, Settings, ending
+from fastloc.utils.system.lasting_pool import LastingPool
 from fastloc.utils.system.panics import contained
 from fastloc.web_server.fault_log import FaultLog
 
@@ -58,9 +58,9 @@ class Service:
         for name, each in self.localizers.items():
             self._count_checks(name, getattr(each, "self_check", None))
         self.batcher = Batcher(settings.batch, settings.wait, self.metrics.batch.observe)
-        self._aside = ThreadPoolExecutor(THREADS, thread_name_prefix="fastloc-serve-pictures")
+        self._aside = LastingPool(THREADS, thread_name_prefix="fastloc-serve-pictures")
         # texts are encoded by one thread, so that each is encoded once
-        self._texts = ThreadPoolExecutor(1, thread_name_prefix="fastloc-serve-texts")
+        self._texts = LastingPool(1, thread_name_prefix="fastloc-serve-texts")
         self.faults = FaultLog("fastloc: serve")
         self._inside, self._requests, self._pace = 0, 0, FIRST
 
@@ -147,7 +147,7 @@ class Service:
         """Run the work beside the event loop and return its result. Raises Refused once the service is closed."""
         return await self._in(self._aside, work, *arguments)
 
-    async def _in(self, pool: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:
+    async def _in(self, pool: LastingPool, work: Callable[..., T], *arguments: Any) -> T:
         try:
             done = asyncio.get_running_loop().run_in_executor(pool, contained, work, *arguments)
         # the pool takes nothing more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from fastloc.errors import FastlocError, VideoError
 from fastloc.results.prediction import Prediction
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.utils.system.lasting_pool import LastingPool
 from fastloc.utils.system.panics import contained
 from fastloc.video.counters import Counters, Timings
 from fastloc.video.locator import Locator, Prompts
@@ -51,7 +52,7 @@ class Worker:
             self.locator.acquaint(BACKGROUND)
         self.prompts = self.locator.prepare(texts, self.background)
         self.counters, self.timings = Counters(), Timings()
-        self._encoder: ThreadPoolExecutor | None = None
+        self._encoder: LastingPool | None = None
         self._lock = threading.Lock()
         self._asked, self._closed = 0, False
         self._last: tuple[Prediction, Prompts] | None = None
@@ -71,7 +72,7 @@ class Worker:
                 raise VideoError("texts must be set before the stream or pipeline is closed; open another one with these texts")
             self._asked += 1
             if self._encoder is None:
-                self._encoder = ThreadPoolExecutor(1, thread_name_prefix="fastloc-texts")
+                self._encoder = LastingPool(1, thread_name_prefix="fastloc-texts")
             return self._encoder.submit(contained, self._swap, self._asked, texts)
 
     def _swap(self, number: int, texts: str | Sequence[str]) -> tuple[str, ...]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import re
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +21,10 @@ import pytest
 import torch
 from PIL import Image
 
+import fastloc
 from fastloc.engine.async_queue import AsyncQueue
 from fastloc.errors import FastlocError, VideoError
+from fastloc.utils.system.lasting_pool import LastingPool
 from fastloc.utils.system.panics import as_exception, contained
 from fastloc.video.pipeline import Pipeline
 from fastloc.video.stream import stream
@@ -333,3 +338,42 @@ def test_texts_that_panic_leave_the_old_ones_in_use() -> None:
 
 def _panic(*given: object) -> Any:
     raise Panic("planted")
+
+
+class Fatal:
+    """A call that its thread does not survive, with a pool of which it counts as one more idle thread."""
+
+    def __init__(self, pool: LastingPool | None = None) -> None:
+        self.pool = pool
+
+    def run(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool._idle_semaphore.release()
+        raise MemoryError
+
+
+@pytest.mark.parametrize("idle", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_pool_goes_on_after_the_death_of_a_thread(threads: int, idle: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with LastingPool(threads) as pool:
+        assert pool.submit(lambda: 1).result(PATIENCE) == 1
+        for _ in range(3):
+            taken = set(pool._threads)
+            pool._work_queue.put(Fatal(pool if idle else None))
+            until = time.monotonic() + PATIENCE
+            while all(thread.is_alive() for thread in taken) and time.monotonic() < until:
+                time.sleep(0.001)
+            both = threading.Barrier(threads)
+            assert sorted(each.result(PATIENCE) for each in [pool.submit(both.wait, PATIENCE) for _ in range(threads)]) == [*range(threads)]
+        assert len(pool._threads) == threads
+    assert not any(thread.is_alive() for thread in pool._threads)
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pool.submit(lambda: 1)
+
+
+def test_pools_that_last_are_of_the_kind_that_goes_on() -> None:
+    """A pool that an object keeps may lose a thread at its first call, and has many more to answer."""
+    kept = re.compile(r"self\.\w+ *(?::[^=\n]*)?=[^\n]*\bThreadPoolExecutor\(")
+    assert kept.search("self._pool: Any = ThreadPoolExecutor(1)") and kept.search("self.n, self.pool = n, ThreadPoolExecutor(n)")
+    files = sorted(Path(fastloc.__file__).parent.rglob("*.py"))
+    assert len(files) > 300 and not [str(file) for file in files if kept.search(file.read_text(encoding="utf-8"))]
