@@ -16,6 +16,7 @@ from fastloc._version import __version__
 from fastloc.checkpoints.digests import digest
 from fastloc.errors import FastlocError, ModelError, TextError
 from fastloc.export.calibration import inputs_of
+from fastloc.export.exporter import exported
 from fastloc.export.golden_check import golden_of
 from fastloc.export.graph import Graph, Parts
 from fastloc.export.graph_kinds import graph_kind
@@ -88,11 +89,10 @@ def trace(parts: Parts) -> ir.Model:
     example, shapes = _example(parts)
     names = [INPUTS[options.kind].tensor, *(() if options.texts else ("text_embeddings",))]
     with torch.inference_mode(False), torch.no_grad():
-        program = torch.onnx.export(
-            graph, tuple(example), dynamo=True, dynamic_shapes=shapes, opset_version=oldest, input_names=names,
-            output_names=list(graph.outputs), verbose=False, optimize=True,
+        program = exported(
+            graph, tuple(example), dynamic_shapes=shapes, opset_version=oldest, input_names=names, output_names=list(graph.outputs),
+            optimize=True,
         )  # fmt: skip
-    assert program is not None
     model: ir.Model = program.model
     if opset < OLDEST:
         to_opset_17(model)

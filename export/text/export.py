@@ -24,6 +24,7 @@ from fastloc.checkpoints.loading import Source
 from fastloc.checkpoints.text.cut import Cut
 from fastloc.checkpoints.text_encoder import encode_tokens
 from fastloc.errors import FastlocError, ModelError, unknown
+from fastloc.export.exporter import exported
 from fastloc.export.initializers import as_float16, prepend
 from fastloc.export.onnx_file import check, check_target, written
 from fastloc.export.text.tokenizer import tokenization
@@ -148,12 +149,11 @@ def _traced(tower: Any, tokens: Tensor, opset: int) -> Any:
     with warnings.catch_warnings(), torch.inference_mode():
         # the exporter warns about its own calls inside PyTorch
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            _Unit(tower), (tokens[:2] if cut is None else tokens[:2, : context // 2],), dynamo=True,
+        program = exported(
+            _Unit(tower), (tokens[:2] if cut is None else tokens[:2, : context // 2],),
             dynamic_shapes={"tokens": {0: many} if cut is None else {0: many, 1: torch.export.Dim("length", max=context)}},
-            input_names=["tokens"], output_names=["embeddings"], opset_version=opset, verbose=False,
+            input_names=["tokens"], output_names=["embeddings"], opset_version=opset,
         )  # fmt: skip
-    assert program is not None
     # each node's origin in PyTorch, which is a fifth of a small file
     common.ClearMetadataAndDocStringPass()(program.model)
     model = program.model_proto
