@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import cycle, islice
 from threading import Lock
@@ -33,7 +33,7 @@ from fastloc.utils.described import Described
 from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.utils.hardware import processors
 from fastloc.utils.schema import first_line, number
-from fastloc.utils.system.exhaustion import exhausted
+from fastloc.utils.system.exhaustion import exhausted, ran_out
 
 __all__ = ["Found", "Locate"]
 
@@ -50,10 +50,24 @@ Picture = tuple[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Rows of the pictures of a window, in their order, and {"key", "reason"} of those that could not be used."""
+    """Rows of the pictures of a window, in their order, and {"key", "reason"} of those that could not be used.
+
+    short: the keys of those for which memory, or something else, ran out, which says nothing about them.
+    """
 
     rows: list[dict[str, Any]]
     errors: list[dict[str, str]]
+    short: list[str] = field(default_factory=list)
+
+    def add(self, more: Found) -> None:
+        """Add the pictures of another window."""
+        self.rows.extend(more.rows)
+        self.errors.extend(more.errors)
+        self.short.extend(more.short)
+
+
+class _Short(ImageError):
+    """A picture for which something ran out."""
 
 
 class Locate(Described):
@@ -246,19 +260,21 @@ class Locate(Described):
         return renewed_after_fork(Lock()) if one else nullcontext()
 
     def _window(self, pictures: Sequence[Picture]) -> Found:
-        decoded, keys, rows, errors = [], [], [], []
+        decoded, keys, found = [], [], Found([], [])
         for key, source in pictures:
             try:
                 decoded.append(self._decoded(key, source))
                 keys.append(key)
             except FastlocError as error:
-                errors.append({"key": key, "reason": first_line(error)})
+                found.errors.append({"key": key, "reason": first_line(error)})
+                found.short.extend([key] if ran_out(error) else [])
         for key, result in zip(keys, self._results(decoded), strict=True):
             if isinstance(result, FastlocError):
-                errors.append({"key": key, "reason": first_line(result)})
+                found.errors.append({"key": key, "reason": first_line(result)})
+                found.short.extend([key] if isinstance(result, _Short) else [])
             else:
-                rows += rows_of(result, key, self.threshold, self.score, masks=self.masks, grids=self.grids)
-        return Found(rows, errors)
+                found.rows.extend(rows_of(result, key, self.threshold, self.score, masks=self.masks, grids=self.grids))
+        return found
 
     def _results(self, pictures: list[Any]) -> list[Result | FastlocError]:
         """The Result of each picture, or the reason why the model has none: of half precision that overflows, NaN; too little memory."""
@@ -267,7 +283,9 @@ class Locate(Described):
             with self._turns:
                 return list(localizer.locate(pictures, texts, [""] * len(pictures)))
         except (FastlocError, MemoryError, RuntimeError) as error:
-            refused = error if isinstance(error, FastlocError) else _out_of_memory(error)
+            if not isinstance(error, FastlocError) and exhausted(error) is None:
+                raise
+            refused = error if isinstance(error, FastlocError) and not ran_out(error) else _Short(exhausted(error) or first_line(error))
         return [refused] if len(pictures) == 1 else [each for picture in pictures for each in self._results([picture])]
 
     def _decoded(self, key: str, source: Any) -> Any:
@@ -279,14 +297,6 @@ class Locate(Described):
         except (OSError, MemoryError) as error:
             raise ImageError(exhausted(error) or f"cannot be read ({first_line(error)})") from error
         return picture
-
-
-def _out_of_memory(error: MemoryError | RuntimeError) -> ImageError:
-    """The error of a picture for which something ran out. Raises the given one where it means something else."""
-    why = exhausted(error)
-    if why is None:
-        raise error
-    return ImageError(why)
 
 
 def _set_batch(localizer: Any, batch: int) -> None:

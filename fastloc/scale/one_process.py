@@ -19,8 +19,7 @@ def run(locate: Locate, shards: Iterable[Shard], folder: Path) -> Iterator[tuple
     found = Found([], [])
     groups = ((shard, [(item.key, item) for item in shard.items]) for shard in shards)
     for shard, window in locate.windows(groups):
-        found.rows.extend(window.rows)
-        found.errors.extend(window.errors)
+        found.add(window)
         if len(found.rows) // len(locate.texts) + len(found.errors) == len(shard.items):
             yield shard.number, commit(folder, shard, found, locate.settings)
             found = Found([], [])
@@ -30,6 +29,5 @@ def located(locate: Locate, shard: Shard) -> Found:
     """Everything found in one shard, in its order."""
     found = Found([], [])
     for _, window in locate.windows([(shard, [(item.key, item) for item in shard.items])]):
-        found.rows.extend(window.rows)
-        found.errors.extend(window.errors)
+        found.add(window)
     return found

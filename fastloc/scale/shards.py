@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fastloc.errors import FastlocError
 from fastloc.scale.locate import Found
@@ -61,13 +61,18 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Part:
-    """The metadata of a shard's file."""
+    """The metadata of a shard's file. short: of those that failed, the pictures for which memory, or something else, ran out."""
 
     format: int
     keys: str
     settings: str
     pictures: int
     failed: int
+    short: int = 0
+
+    def described(self) -> dict[str, Any]:
+        """Its fields by name; `short` where there is one, so that folders of an earlier version go on."""
+        return {name: value for name, value in asdict(self).items() if value or name != "short"}
 
 
 def shards(items: Iterable[Item], size: int = SHARD) -> Iterator[Shard]:
@@ -87,8 +92,8 @@ def commit(folder: Path, shard: Shard, found: Found, settings: Settings) -> Coun
     if sorted(keys) != sorted(item.key for item in shard.items) or len(found.rows) % len(settings.texts):
         raise FastlocError(f"shard {shard.number}: {len(shard.items)} pictures came in and {len(keys)} came out; nothing of it is written")
     failed = len(found.errors)
-    part = _Part(FORMAT, shard.keys_hash(), settings.hash(), len(shard.items), failed)
-    metadata = settings.metadata(shard=asdict(part))
+    part = _Part(FORMAT, shard.keys_hash(), settings.hash(), len(shard.items), failed, len(found.short))
+    metadata = settings.metadata(shard=part.described())
     errors = folder / "errors" / shard.name
     if failed:
         write_table(errors, errors_table(found.errors, metadata))
@@ -103,9 +108,10 @@ def commit(folder: Path, shard: Shard, found: Found, settings: Settings) -> Coun
 
 
 def done(folder: Path, shard: Shard, settings: Settings) -> Counts | None:
-    """The counts of a shard that is finished, of these very pictures and settings; None for one that has to be made."""
+    """The counts of a shard that is finished, of these very pictures and settings; None for one that has to be made, also because
+    something ran out for some of its pictures."""
     rows = _part(folder / "rows" / shard.name)
-    if rows is None or (rows.keys, rows.settings) != (shard.keys_hash(), settings.hash()):
+    if rows is None or (rows.keys, rows.settings) != (shard.keys_hash(), settings.hash()) or rows.short:
         return None
     if rows.failed and _part(folder / "errors" / shard.name) != rows:
         return None

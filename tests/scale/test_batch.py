@@ -217,6 +217,39 @@ def test_pictures_that_come_and_go_are_made_and_unmade(photos: Path, locate: Loc
     assert pq.read_table(out / "errors.parquet").num_rows == 0
 
 
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("file", OSError(errno.EMFILE, "Too many open files")), ("file", MemoryError()),
+        ("model", MemoryError()), ("model", RuntimeError("DefaultCPUAllocator: can't allocate memory: planted")),
+    ],
+    ids=["files", "memory of a picture", "memory of a pass", "memory of a tensor"],
+)  # fmt: skip
+def test_pictures_for_which_something_ran_out_are_tried_again(
+    place: str, error: Exception, photos: Path, locate: Locate, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same command, and they end as if nothing had been; the others stay as they are."""
+    owner, name = (os, "open") if place == "file" else (locate.localizer, "locate")
+    usual = getattr(owner, name)
+
+    def short(*given: Any, **more: Any) -> Any:
+        if place == "model" or str(given[0]).endswith("002.png"):
+            raise error
+        return usual(*given, **more)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, short)
+        assert batch([str(photos)], locate, out, shard=4).failed == (2 if place == "file" else COUNT)
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "rows").iterdir()}
+    assert batch([str(photos)], locate, out, shard=4) == Counts(COUNT, COUNT - 1, 1)
+    assert {path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")} == {
+        path.relative_to(made): path.read_bytes() for path in made.rglob("*.*")
+    }
+    again = {path.name for path in (out / "rows").iterdir() if before[path.name] != path.stat().st_mtime_ns}
+    assert again == ({"part-000000.parquet"} if place == "file" else set(before))
+
+
 def test_rows_that_do_not_add_up_are_an_error(photos: Path, locate: Locate, tmp_path: Path) -> None:
     def losing(todo: Iterator[Shard]) -> Iterator[tuple[int, Counts]]:
         for number, counts in in_this_process(locate, todo, tmp_path / "out"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 from fastloc.errors import FastlocError
 
-__all__ = ["exhausted", "pass_on"]
+__all__ = ["exhausted", "pass_on", "ran_out"]
 
 # how libraries say it in errors of no class of their own: PyTorch's allocators on Linux and Windows, C++, the loader, Python's threads
 _SAID = {
@@ -26,6 +28,10 @@ _WORDS = {
     "files": "this process may open no more files; raise the limit (ulimit -n)",
     "threads": "the system starts no more threads; end other programs, or raise the limit of processes (ulimit -u)",
 }
+
+
+# errors of the system that pass as others give back what they have: memory, open files, room on a disk
+_PASSING = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT}
 
 
 def exhausted(error: BaseException) -> str | None:
@@ -57,3 +63,17 @@ def pass_on(error: BaseException) -> None:
     """
     if exhausted(error) is not None:
         raise error
+
+
+def ran_out(error: BaseException) -> bool:
+    """True where an error, or one that it was raised for, means that something ran out: the same work may succeed another time.
+
+    >>> ran_out(OSError(errno.EMFILE, "Too many open files")), ran_out(OSError(errno.EIO, "Input/output error"))
+    (True, False)
+    """
+    each: BaseException | None = error
+    while each is not None:
+        if exhausted(each) is not None or (isinstance(each, OSError) and each.errno in _PASSING):
+            return True
+        each = each.__cause__ or each.__context__
+    return False
