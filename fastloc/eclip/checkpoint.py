@@ -59,6 +59,7 @@ def resume(path: Path, state: State, belongs: dict[str, str]) -> None:
     try:
         _restore(state, tensors)
     except (KeyError, RuntimeError) as error:
+        pass_on(error)
         raise FastlocError(f"{path}: is damaged ({first_line(error)})") from error
     state.step = int(content["step"])
 

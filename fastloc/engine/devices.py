@@ -6,6 +6,7 @@ from fastloc.engine.plan import DTYPES
 from fastloc.errors import FastlocError, PlanError, unknown
 from fastloc.utils import hardware
 from fastloc.utils.fork_safety import FORKED, renewed_after_fork
+from fastloc.utils.system.exhaustion import pass_on
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
@@ -15,6 +16,7 @@ def device_of(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
+        pass_on(error)
         raise FastlocError(f"device must be 'cpu', 'cuda' or one such as 'cuda:1', got {str(device)!r}") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise FastlocError(f"device must be 'cpu' where torch sees no CUDA GPU, got {str(device)!r}")

@@ -259,6 +259,7 @@ def _from_tensor(tensor: Any, name: str, bgr: bool) -> Image.Image:
         array: NDArray[Any] = values.numpy()
     # quantised tensors, conjugate views and what else numpy has no word for
     except (TypeError, RuntimeError) as error:
+        pass_on(error)
         raise ImageError(f"{name}: a tensor of {values.dtype} cannot be read as an array ({first_line(error)})") from None
     # channels first is what a tensor means where both readings are possible
     if array.ndim == 3 and array.shape[0] in (1, 3, 4):

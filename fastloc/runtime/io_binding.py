@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastloc.errors import ImageError, PlanError
 from fastloc.utils.schema import first_line
+from fastloc.utils.system.exhaustion import pass_on
 
 __all__ = ["Bindings", "host_array"]
 
@@ -152,6 +153,7 @@ def host_array(array: Any) -> Array:
     try:
         return np.from_dlpack(array)
     except (BufferError, RuntimeError, TypeError) as error:
+        pass_on(error)
         raise ImageError(f"the array cannot be read through DLPack ({first_line(error)})") from error
 
 

@@ -177,7 +177,7 @@ class _Run:
             try:
                 for thread in self.threads:
                     thread.start()
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 # the one that runs already ends, and there is no result to wait for
                 self.threads = [thread for thread in self.threads if thread.ident is not None] or [threading.current_thread()]
                 self.inbox.end(drop=True)

@@ -132,11 +132,15 @@ def test_a_stream_does_not_seem_to_have_ended(fault: BaseException) -> None:
             next(found)
 
 
-def test_a_stream_whose_threads_do_not_start_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threading.Thread, "start", _no_thread)
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError("planted")], ids=repr)
+def test_a_stream_whose_threads_do_not_start_does_not_wait(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(thread: threading.Thread) -> None:
+        raise error
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
     with stream([FRAME] * 3, ["cat"], Localizer()) as found:
         for _ in range(2):
-            with pytest.raises(RuntimeError, match="can't start new thread"):
+            with pytest.raises(type(error), match=r"can't start new thread|planted"):
                 next(found)
 
 

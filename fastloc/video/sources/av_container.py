@@ -10,6 +10,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from fastloc.errors import VideoError, unknown
+from fastloc.utils.system.exhaustion import exhausted
 from fastloc.video.sources.av_allowed import MAX_PIXELS, Allowed
 from fastloc.video.sources.av_errors import reason
 from fastloc.video.sources.av_reader import Opened
@@ -47,7 +48,9 @@ def _container(name: str, place: str, format: str | None, options: dict[str, str
     try:
         return av.open(place, "r", format=format, options=options, timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
-        why = reason(error)
+        why, short = reason(error), exhausted(error)
+    if short is not None:
+        raise MemoryError(short)
     # raised out here, for the error that PyAV raised holds the address with its password
     raise VideoError(f"{name}: {why}")
 
