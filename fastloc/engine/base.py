@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from threading import RLock
 from typing import Any
 
@@ -16,6 +15,7 @@ from fastloc.engine.plan import Plan
 from fastloc.imaging.geometry import Geometry
 from fastloc.recipes import Recipe
 from fastloc.utils.fork_safety import renewed_after_fork
+from fastloc.utils.lru_cache import remembered
 
 # the number of shapes whose plans, tables and graphs are cached
 SHAPES = 16
@@ -48,12 +48,16 @@ class BaseEngine(ABC):
         self.graphs = Graphs(SHAPES)
         self.lock = RLock()
         renewed_after_fork(self)
-        self.plan = lru_cache(maxsize=SHAPES)(self._plan)
-        self._passes = lru_cache(maxsize=SHAPES)(self._pass)
+        self._plans = remembered(self._plan, SHAPES)
+        self._passes = remembered(self._pass, SHAPES)
+
+    def plan(self, batch: int, size: tuple[int, int]) -> Plan:
+        """The plan for a batch of inputs of (height, width). Raises PlanError, see `fastloc.engine.plan.make_plan`."""
+        return self._plans(batch, size)
 
     @abstractmethod
     def _plan(self, batch: int, size: tuple[int, int]) -> Plan:
-        """The plan for a batch of inputs of (height, width)."""
+        """Make the plan of `plan`."""
 
     @abstractmethod
     def _pass(self, shape: Shape) -> Callable[..., tuple[Tensor, Tensor | None]]:

@@ -49,7 +49,7 @@ class Graphs:
     """
 
     def __init__(self, most: int = 8, capture: Callable[[Function, tuple[Tensor, ...]], Function] | None = None) -> None:
-        self.most, self.capture = most, capture or self._capture
+        self.most, self.capture = most, capture
         self.graphs: OrderedDict[Hashable, Function | None] = OrderedDict()
         self.pool: Any = None
 
@@ -57,7 +57,7 @@ class Graphs:
         known = key in self.graphs
         graph = self.graphs.pop(key, None)
         if known and graph is None:
-            graph = self.capture(function, inputs)
+            graph = (self.capture or self._capture)(function, inputs)
         # the most recently used is dropped last
         self.graphs[key] = graph
         while len(self.graphs) > self.most:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Generic, TypeVar
+from functools import lru_cache, partial
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+from weakref import WeakMethod
 
 from fastloc.utils.fork_safety import renewed_after_fork
 
-__all__ = ["MOST", "LruCache", "RowCache"]
+__all__ = ["MOST", "LruCache", "RowCache", "remembered"]
 
+P = ParamSpec("P")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 # an array of numpy's or a tensor of PyTorch's
@@ -19,6 +22,22 @@ A = TypeVar("A", bound=Any)
 MOST = 4096
 # rows of one block
 ROWS = 256
+
+
+def remembered(method: Callable[P, V], most: int) -> Callable[P, V]:
+    """A bound method behind `functools.lru_cache` with so many results, for an attribute of its own object, which it does not hold.
+
+    By a method that did, the object would hold itself: its memory, such as the weights of a model, would stay until the collector of cycles
+    comes. Raises ReferenceError where the object is gone.
+    """
+    return cast(Callable[P, V], lru_cache(maxsize=most)(partial(_called, WeakMethod(method))))
+
+
+def _called(method: WeakMethod[Callable[..., V]], /, *args: Any, **kwargs: Any) -> V:
+    bound = method()
+    if bound is None:
+        raise ReferenceError("the object of this method is gone")
+    return bound(*args, **kwargs)
 
 
 class LruCache(Generic[K, V]):

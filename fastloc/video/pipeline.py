@@ -50,7 +50,11 @@ class Handle:
 
     def result(self, timeout: float | None = None) -> StreamResult:
         """The result, waited for. Raises FrameDropped, TimeoutError (of concurrent.futures), and what locating raised."""
-        found = self._future.result(timeout)
+        dropped = self._future.exception(timeout)
+        if isinstance(dropped, FrameDropped):
+            # a new one: by its traceback the future's own would hold the caller's variables, and by these the handle itself
+            raise FrameDropped(*dropped.args)
+        found = self._future.result()
         with self._lock:
             if self._found is None:
                 self._found = self._worker.deliver(found)

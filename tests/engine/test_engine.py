@@ -135,7 +135,7 @@ def test_shapes_are_planned_and_kept_one_by_one() -> None:
         pixels = towers.pixels(batch, (side, 4))
         assert error(run(pixels, TEXTS)[0], expected("gem", pixels)) < EXACT
     assert run.plan(1, (24, 32)) is run.plan(1, (24, 32))
-    assert run.plan.cache_info().currsize == 3
+    assert run._plans.cache_info().currsize == 3
 
 
 def test_an_empty_batch_and_one_text() -> None:

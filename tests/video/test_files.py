@@ -2,12 +2,14 @@
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from clips import SIZE, coded, colours, write_clip
+from fastloc.video.sources import av_pixels
 from fastloc.video.sources.av_pixels import Orientation, orientation
 from fastloc.video.sources.open_source import open_source
 from reading import UNEVEN, read, shown
@@ -72,17 +74,14 @@ def test_turned_and_mirrored_clips_come_out_upright(tmp_path: Path, degrees: int
     assert np.abs(frames[3].rgb.astype(int) - coded(3)).mean() < 12
 
 
-def test_an_angle_without_a_matrix(tmp_path: Path) -> None:
+def test_an_angle_without_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyAV refuses side data as soon as it holds a kind that it does not know; the angle is then all there is."""
 
-    class Strange:
-        rotation = -90
+    def refused(frame: object) -> None:
+        raise ValueError("37 is not a valid Type")
 
-        @property
-        def side_data(self) -> None:
-            raise ValueError("37 is not a valid Type")
-
-    strange: Any = Strange()
+    monkeypatch.setattr(av_pixels, "SideDataContainer", refused)
+    strange: Any = SimpleNamespace(rotation=-90)
     pixels = coded(5)
     assert np.array_equal(orientation(strange).apply(pixels), np.rot90(pixels, -1))
     assert Orientation(True, True, True).size(3, 5) == (5, 3)

@@ -22,6 +22,7 @@ from fastloc.errors import PlanError
 from fastloc.functional.attention import attend_in_slices
 from fastloc.imaging.geometry import Geometry
 from fastloc.onnx_file.self_check import Outputs, SelfCheck
+from fastloc.utils.lru_cache import remembered
 
 __all__ = ["SecondPlan"]
 
@@ -52,8 +53,8 @@ class SecondPlan:
 
     def __init__(self, engine: AnyEngine, kind: TowerKind, check: SelfCheck) -> None:
         self.engine, self.kind, self.check = engine, kind, check
-        self._settings = lru_cache(maxsize=KEPT)(self._chosen)
-        self._engines = lru_cache(maxsize=KEPT)(self._made)
+        self._settings = remembered(self._chosen, KEPT)
+        self._engines = remembered(self._made, KEPT)
         self._tower = lru_cache(maxsize=1)(lambda: in_float32(engine.tower))
 
     def __call__(

@@ -7,6 +7,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
@@ -50,7 +51,8 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     Angles between are shown at the nearest right one. (ISO/IEC 14496-12, 6.2.2; FFmpeg's display.h.)
     """
     try:
-        side_data: Any = frame.side_data
+        # not `frame.side_data`: that list and its frame hold each other, and every frame would stay until the collector of cycles comes
+        side_data: Any = SideDataContainer(frame)  # type: ignore[call-arg]  # its stub has no __init__
         matrix = side_data.get("DISPLAYMATRIX")
     # PyAV refuses the list as soon as it holds a kind that it does not know
     except ValueError:
