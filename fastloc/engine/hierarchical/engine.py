@@ -41,8 +41,10 @@ class HierarchicalEngine(MapEngine):
         return forms.prepare(self.tower.weights, self.recipe)
 
     def answer(self, size: tuple[int, int]) -> Answer:
+        prepared = self.prepared
+
         def answer(pixels: Tensor, texts: Tensor, read: Read, cls: bool, beside: Tensor | None) -> tuple[Tensor, Tensor | None]:
-            similarity, cosines, _ = forms.answer(self.prepared, pixels, texts, read, cls=cls, beside=beside)
+            similarity, cosines, _ = forms.answer(prepared, pixels, texts, read, cls=cls, beside=beside)
             return similarity, cosines
 
         return answer
