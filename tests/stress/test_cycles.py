@@ -3,8 +3,10 @@ not their bytes, and a cycle with a frame of 3 MB or a model of 2 GB is a few ob
 
 import gc
 import itertools
+import re
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +24,7 @@ from fastloc.engine.resnet_engine import ResNetEngine, ResNetTower
 from fastloc.errors import FastlocError
 from fastloc.recipes import RECIPES
 from fastloc.runtime.localizer import OnnxLocalizer
+from fastloc.utils.lru_cache import remembered
 from fastloc.video.pipeline import FrameDropped
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -143,3 +146,29 @@ def test_results_and_their_pictures(localizer: fastloc.Localizer) -> None:
             localizer(PICTURE, [])
 
     assert not in_cycles(answers)
+
+
+def test_methods_are_remembered_without_their_object() -> None:
+    kept = re.compile(r"self\.\w+ *=.*cache(?:\(.*?\))?\((?:partial\()?self\.")
+    assert kept.search("self.plan = lru_cache(maxsize=SHAPES)(self._plan)") and kept.search("self.plan = cache(self._plan)")
+    files = sorted(Path(fastloc.__file__).parent.rglob("*.py"))
+    assert len(files) > 300 and not [str(file) for file in files if kept.search(file.read_text(encoding="utf-8"))]
+
+
+def test_a_remembered_method() -> None:
+    class Asked:
+        def __init__(self) -> None:
+            self.asked: list[int] = []
+            self.twice = remembered(self._twice, 2)
+
+        def _twice(self, number: int) -> int:
+            self.asked.append(number)
+            return 2 * number
+
+    asked = Asked()
+    assert [asked.twice(number) for number in (1, 1, 2, 3, 1)] == [2, 2, 4, 6, 2] and asked.asked == [1, 2, 3, 1]
+    twice, gone = asked.twice, weakref.ref(asked)
+    del asked
+    assert gone() is None
+    with pytest.raises(ReferenceError, match="gone"):
+        twice(4)
