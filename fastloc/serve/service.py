@@ -20,6 +20,7 @@ from fastloc.results.result import Result
 from fastloc.serve.batcher import Batcher
 from fastloc.serve.metrics import Metrics
 from fastloc.serve.settings import Refused, Settings, ending
+from fastloc.utils.system.exhaustion import pass_on
 from fastloc.utils.system.lasting_pool import LastingPool
 from fastloc.utils.system.panics import contained
 from fastloc.web_server.fault_log import FaultLog
@@ -151,7 +152,8 @@ class Service:
         try:
             done = asyncio.get_running_loop().run_in_executor(pool, contained, work, *arguments)
         # the pool takes nothing more
-        except RuntimeError:
+        except RuntimeError as error:
+            pass_on(error)
             raise ending() from None
         try:
             return await done

@@ -74,7 +74,8 @@ def test_the_other_plan_differs_wherever_there_is_a_choice() -> None:
     assert isinstance(other, SlicedEngine) and other.tower.weights.dtype == torch.float32
     made = other.plan(1, (32, 32))
     assert (used.attention, made.attention) == ("sdpa", "bmm") and made.dtype == "float32" and made.frames == "torch"
-    assert second(towers.tower(), "gem", attention="bmm")._settings(1, (32, 32))[1] == ("attention", "sdpa")
+    beside = second(towers.tower(), "gem", attention="bmm")
+    assert beside._settings(1, (32, 32))[1] == ("attention", "sdpa")
     assert plan._engines(plan._settings(3, (32, 32))) is other
 
 

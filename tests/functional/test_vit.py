@@ -44,8 +44,15 @@ def test_dtypes(name: str, dtype: torch.dtype) -> None:
     assert error(out.cls, expected.cls) < TOLERANCE[dtype]
     lost = error(out.patches, expected.patches)
     assert lost < TOLERANCE[dtype]
-    # restructuring must not cost precision: the literal statement in the same dtype is the measure
-    assert lost < 2 * error(scores.features(weights, pixels.to(dtype), RECIPES[name]), expected.patches)
+    # restructuring must not cost precision: the literal statement in the same dtype is the measure, over several pictures, because a
+    # method that chooses tokens chooses others by a last bit, and processors round in their own ways
+    costs = []
+    for seed in range(4):
+        pixels = towers.pixels(3, (6, 7), seed=seed)
+        whole = forward(exact, pixels, RECIPES[name]).patches
+        fast = forward(weights, pixels.to(dtype), RECIPES[name]).patches
+        costs.append((error(fast, whole), error(scores.features(weights, pixels.to(dtype), RECIPES[name]), whole)))
+    assert sum(cost for cost, _ in costs) < 2 * sum(cost for _, cost in costs)
 
 
 def test_pixels_take_the_dtype_of_the_weights() -> None:

@@ -5,7 +5,8 @@ import ast
 from repo import REPO
 
 # what a child finds locked, or without the threads that serve it
-LOST = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier", "ThreadPoolExecutor", "InferenceSession"}
+LOST = {"Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier", "ThreadPoolExecutor", "LastingPool",
+        "InferenceSession"}  # fmt: skip
 # a stream is never read in a child, see `fastloc.video.stream`, and neither are its sources
 _STREAM = "read by a stream alone, which a child refuses"
 _SERVER = "of a server's process, whose threads and sockets are its own"
