@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from fastloc.utils.termination import SIGNALS, Termination
+from fastloc.utils.termination import SIGNALS, Termination, comes_again
 
 
 class Interrupts:
@@ -48,7 +48,7 @@ class Interrupts:
             self._usual[number](number, None)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        if self._asked or comes_again(number, frame):
             return
         self._asked = True
         if self._held:

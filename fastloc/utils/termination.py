@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import _thread
 import math
 import os
 import signal
 import threading
 import time
 from types import FrameType
+from weakref import WeakSet
 
-__all__ = ["SIGNALS", "Terminated", "Termination", "end_with_parent"]
+__all__ = ["SIGNALS", "Terminated", "Termination", "comes_again", "end_with_parent"]
 
 # a terminal that closes says SIGHUP; Windows has none
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # seconds within which an end is requested twice, by a shell and its supervisor; a later request is meant, even if a library lost the first
 APART = 2.0
+# seconds until a signal is handled again that came where its exception would be lost
+MOMENT = 0.005
 
 
 class Terminated(KeyboardInterrupt):
@@ -61,6 +65,8 @@ class Termination:
 
     def handle(self, number: int, frame: FrameType | None = None) -> None:
         """Raise the signal's exception. SIGTERM and SIGHUP soon after another signal do nothing: they must not interrupt cleaning up."""
+        if comes_again(number, frame):
+            return
         before, self._last = self._last, time.monotonic()
         if number == signal.SIGINT:
             self.error = KeyboardInterrupt()
@@ -69,6 +75,14 @@ class Termination:
         else:
             return
         raise self.error
+
+
+def comes_again(number: int, frame: FrameType | None) -> bool:
+    """True where an exception would be lost, in the callback of a weak reference; the signal is then handled again in a moment."""
+    if frame is None or frame.f_code.co_filename != WeakSet.__init__.__code__.co_filename:
+        return False
+    threading.Timer(MOMENT, _thread.interrupt_main, (number,)).start()
+    return True
 
 
 def end_with_parent() -> None:
