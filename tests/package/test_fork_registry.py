@@ -65,5 +65,5 @@ def test_everything_that_fork_breaks_is_registered_or_exempt() -> None:
 
 def test_the_check_itself() -> None:
     assert makes("self._lock = threading.Lock()") == {"Lock"} and makes("x: Any = field(default_factory=threading.RLock)") == {"RLock"}
-    assert makes("pool = ThreadPoolExecutor(1)") and makes("self.ort.InferenceSession(path)")
+    assert makes("pool = ThreadPoolExecutor(1)") and makes("pool = LastingPool(1)") and makes("self.ort.InferenceSession(path)")
     assert not makes("torch.cuda.Event()") and not makes("asyncio.Event()") and not makes("lock.acquire()")

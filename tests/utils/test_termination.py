@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 
@@ -145,3 +146,26 @@ def test_signals_that_are_handled_or_ignored_stay_so() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
+
+
+def test_an_end_that_comes_where_it_would_be_lost_comes_again() -> None:
+    """A frame of a video is in a set of weak references, whose callback runs when the frame goes: what is raised there is printed alone."""
+
+    class Dying:
+        pass
+
+    class Signalled(set):
+        def discard(self, item: object) -> None:
+            super().discard(item)
+            end.handle(signal.SIGTERM, sys._getframe(1))
+
+    references: WeakSet[Dying] = WeakSet()
+    references.data = Signalled()  # type: ignore[attr-defined]
+
+    def drop() -> None:
+        references.add(Dying())
+        time.sleep(10)
+
+    with Termination() as end, pytest.raises(Terminated):
+        drop()
+    assert not references.data  # type: ignore[attr-defined]
