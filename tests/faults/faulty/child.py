@@ -27,8 +27,8 @@ RAISED = 70
 class Ended(NamedTuple):
     """The end of a child.
 
-    status: its exit status, negative for a signal. fired: the call in which the fault came, "" if it did not. count: calls that the kind
-    counts, of a child in which none was to fail. modules: those that the child imported, then.
+    status: its exit status, negative for a signal. fired: the call in which the fault came, "" if it did not. Of a child in which none was
+    to fail, count: calls that the kind counts; modules: those that the child imported.
     """
 
     status: int
@@ -58,8 +58,8 @@ def carried_out(work: Callable[[], object], kind: Kind | None = None, nth: int =
                 known = set(sys.modules)
                 count = plant(kind, nth, lambda name: _say(writing, name)) if kind is not None else None
                 status = exit_status("fastloc", lambda: _status(work()))
-                if count is not None and not nth:
-                    _say(writing, " ".join([str(count()), *(set(sys.modules) - known)]))
+                if not nth:
+                    _say(writing, " ".join([str(count() if count is not None else 0), *(set(sys.modules) - known)]))
             except BaseException:
                 traceback.print_exc()
             finally:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from faulty.campaign import Contents, Subject, each, growing
+from faulty.shards import nearly_the_same, whole_shards
 
 __all__ = ["commands"]
 
@@ -40,7 +41,7 @@ def commands(shared: Path) -> dict[str, Subject]:
             lambda folder: _run("evaluate", "folder", "--data", data, "--protocol", "plain", "--threads", "1", "-o", folder / "run"),
             whole=_a_run,
         ),
-        "batch": Subject(batch(), whole=_a_batch),
+        "batch": Subject(batch(), whole=whole_shards, same=nearly_the_same),
         "batch convert": Subject(
             lambda folder: _run("batch convert", rows, "--to", "coco", "-o", _free(folder / "labels.json")),
         ),
@@ -111,13 +112,6 @@ def _a_sheet(old: Contents, new: Contents, now: Contents) -> str:
     ends = {"sheet.png": b"IEND\xaeB`\x82", "sheet.html": b"</html>"}
     halves = [name for name, content in now.items() if content != old.get(name) and not content.strip().endswith(ends[name])]
     return f"half written: {halves}" if halves or now.keys() != new.keys() else ""
-
-
-def _a_batch(old: Contents, new: Contents, now: Contents) -> str:
-    """Every shard is whole; the manifest is that of the beginning or of the end."""
-    halves = [name for name, content in now.items() if name.endswith(".parquet") and content != new.get(name)]
-    manifest = now.get("rows/manifest.json", b"{}")
-    return f"half written: {halves}" if halves or not manifest.strip().endswith(b"}") else ""
 
 
 def _stand_ins(shared: Path) -> None:
