@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fastloc.errors import FastlocError
@@ -86,6 +87,33 @@ def test_an_error_that_replaced_a_memory_error_says_so(capsys: pytest.CaptureFix
     ours = FastlocError("of ours")
     ours.__context__ = MemoryError()
     assert exhausted(ours) is None
+
+
+def test_an_error_of_a_reader_around_a_reader_says_so() -> None:
+    """As onnx_ir's of a graph, of a node, of a value; and another error of the same depth does not."""
+
+    def nested(first: Exception) -> Exception:
+        middle, last = ValueError("a node"), ValueError("a graph")
+        middle.__cause__, last.__cause__ = first, middle
+        return last
+
+    assert str(exhausted(nested(MemoryError()))).startswith("there is not enough memory;")
+    assert str(exhausted(nested(RuntimeError("can't start new thread")))).startswith("the system starts no more threads;")
+    assert exhausted(nested(KeyError("of ours"))) is None
+    assert exhausted(nested(FastlocError("of ours"))) is None
+
+
+def test_pytorch_that_has_no_memory_for_a_tensor_of_a_state_dict(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = torch.nn.Linear(2, 2)
+    state = {name: each.clone() for name, each in module.state_dict().items()}
+    monkeypatch.setattr(torch.Tensor, "copy_", _short)
+    with pytest.raises(RuntimeError, match="Error\\(s\\) in loading state_dict") as caught:
+        module.load_state_dict(state)
+    assert str(exhausted(caught.value)).startswith("there is not enough memory;")
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="size mismatch") as caught:
+        module.load_state_dict({**state, "bias": torch.zeros(3)})
+    assert exhausted(caught.value) is None
 
 
 def _short(*given: object, **more: object) -> Any:

@@ -16,6 +16,8 @@ _SAID = {
     "can't allocate lock": "memory",
     "bad_alloc": "memory",
     "bad allocation": "memory",
+    # PyTorch's `load_state_dict`, of an error without words as a tensor is copied: a MemoryError
+    "an exception occurred : ()": "memory",
     # glibc says no more, and the same of a folder without execution
     "failed to map segment from shared object": "library",
     "can't start new thread": "threads",
@@ -36,24 +38,28 @@ _PASSING = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT
 
 def exhausted(error: BaseException) -> str | None:
     """A line that says what ran out, where an error means that: MemoryError, torch's OutOfMemoryError, and RuntimeErrors and
-    ImportErrors that say so; and a library's error that replaced a MemoryError, as of an archive that could not be closed after it. Else
-    None; also for a FastlocError, which has its own words.
+    ImportErrors that say so; and a library's error that was raised for one of these, as of an archive that could not be closed after it,
+    or of the reader around the reader that had no memory. Else None; also for a FastlocError, which has its own words.
 
     >>> exhausted(RuntimeError("can't start new thread"))
     'the system starts no more threads; end other programs, or raise the limit of processes (ulimit -u)'
     """
+    each: BaseException | None = error
+    while each is not None and not isinstance(each, FastlocError):
+        if (kind := _kind(each)) is not None:
+            return _WORDS[kind]
+        each = each.__cause__ or each.__context__
+    return None
+
+
+def _kind(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
-        return _WORDS["memory"]
+        return "memory"
     if type(error).__name__ == "OutOfMemoryError":
-        return _WORDS["GPU memory"]
+        return "GPU memory"
     if isinstance(error, (RuntimeError, ImportError)):
-        found = next((_WORDS[kind] for said, kind in _SAID.items() if said in str(error)), None)
-        if found is not None:
-            return found
-    replaced = error.__cause__ or error.__context__
-    if isinstance(error, FastlocError) or replaced is None:
-        return None
-    return _WORDS["memory"] if isinstance(replaced, MemoryError) else None
+        return next((kind for said, kind in _SAID.items() if said in str(error)), None)
+    return None
 
 
 def pass_on(error: BaseException) -> None:
