@@ -41,6 +41,7 @@ from fastloc.imaging import images  # noqa: E402
 from fastloc.imaging.geometry import fit  # noqa: E402
 from fastloc.imaging.preprocess import prepare  # noqa: E402
 from fastloc.recipes import Recipe  # noqa: E402
+from fastloc.runtime.providers import SHARED  # noqa: E402
 from fastloc.utils.atomic_write import write_text  # noqa: E402
 from gpu_parts import likeness, scenes  # noqa: E402
 from quality_parts.kept_rows import Incomplete, marked, together  # noqa: E402
@@ -160,6 +161,8 @@ def _file(row: Recipe, case: Case) -> tuple[onnxruntime.InferenceSession, int]:
     content = ir.to_proto(model).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    for entry in SHARED.items():
+        options.add_session_config_entry(*entry)
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]), len(content)
 
 
