@@ -34,6 +34,7 @@ def main() -> int:
     usual = ", ".join(USUAL)
     parser.add_argument("--kind", action="append", choices=list(KINDS), help=f"kind of fault; may be repeated (default: {usual})")
     parser.add_argument("--step", type=int, default=1, metavar="N", help="make every Nth call fail (default: 1)")
+    parser.add_argument("--most", type=int, metavar="N", help="make so many calls fail, evenly spread (default: all)")
     parser.add_argument("--nth", type=int, metavar="N", help="make the Nth call fail, and no other")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fastloc-faults-") as name:
@@ -45,7 +46,8 @@ def main() -> int:
         for command in given.only or every:
             for kind in given.kind or USUAL:
                 print(f"{command}, {kind} …", file=sys.stderr, flush=True)
-                for fault in faults_of(replace(subjects[command], step=given.step), kind, folder / command / kind, given.nth):
+                subject = replace(subjects[command], step=given.step, most=given.most)
+                for fault in faults_of(subject, kind, folder / command / kind, given.nth):
                     count += 1
                     print(f"{command}: {fault}", flush=True)
         print(f"{count} faults in {len(given.only or every)} commands")

@@ -3,8 +3,6 @@ nothing is half written under a final name, one line says what is wrong, and the
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,6 @@ from faulty.campaign import Subject, faults_of
 from faulty.pieces import PIECES
 from faulty.plan import KINDS
 from forked import needs_fork
-from repo import REPO
-
-HERE = Path(__file__).parent
-
 
 # every way in which a final name is replaced, in the quick tests once
 QUICK = {
@@ -94,6 +88,7 @@ def raw(folder: Path) -> None:
 
 
 @needs_fork
+@pytest.mark.parametrize("most", [None, 5])
 @pytest.mark.parametrize(
     ("work", "kind", "message"),
     [
@@ -104,13 +99,6 @@ def raw(folder: Path) -> None:
         (raw, "a full disk", "KeyError"),
     ],
 )
-def test_the_campaign_finds_work_that_loses_or_halves(work: object, kind: str, message: str, tmp_path: Path) -> None:
-    subject = Subject(work, lambda folder: (folder / "x.txt").write_bytes(b"before"))  # type: ignore[arg-type]
+def test_the_campaign_finds_work_that_loses_or_halves(work: object, kind: str, message: str, most: int | None, tmp_path: Path) -> None:
+    subject = Subject(work, lambda folder: (folder / "x.txt").write_bytes(b"before"), most=most)  # type: ignore[arg-type]
     assert any(message in found for found in faults_of(subject, kind, tmp_path))
-
-
-@pytest.mark.slow("every command, and a child for its calls that write")
-@needs_fork
-def test_commands() -> None:
-    run = subprocess.run([sys.executable, "-P", str(HERE / "run.py")], cwd=REPO, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]

@@ -53,7 +53,7 @@ class Subject:
     work: does it in a folder, as often as it is called, with one outcome. before: puts what is there before. whole: what may be there after
     a fault, "" or what is wrong. same: of the files without a fault and those behind one of memory, where a run goes on another way. kept:
     patterns of files that a fault may leave for good. quiet: a fault is no error, as of a cache. step: every how many calls one fails, of
-    work that has many of a kind; of memory, one of so many of `PLACES`.
+    work that has many of a kind; of memory, one of so many of `PLACES`. most: of the calls that fail, evenly spread, in place of every one.
     """
 
     work: Callable[[Path], object]
@@ -63,6 +63,7 @@ class Subject:
     kept: tuple[str, ...] = ()
     quiet: bool = False
     step: int = 1
+    most: int | None = None
 
 
 def contents(folder: Path, kept: tuple[str, ...] = ()) -> Contents:
@@ -101,14 +102,17 @@ def faults_of(subject: Subject, name: str, folder: Path, only: int | None = None
 
 
 def _places(subject: Subject, kind: Kind, folder: Path) -> Iterable[int]:
-    """The numbers of the calls that fail, one a run: every `step`th until a run has no fault; of memory, `PLACES` of all."""
-    if not kind.memory:
+    """The numbers of the calls that fail, one a run: every `step`th until a run has no fault; of memory, `PLACES` of all, or `most`."""
+    if not kind.memory and subject.most is None:
         return count(1, subject.step)
     place = folder / "count"
     place.mkdir()
     subject.before(place)
     ended = carried_out(lambda: subject.work(place), kind, 0)
     shutil.rmtree(place)
+    if subject.most is not None and ended.count:
+        # the first and the last one too: the last is where a file gets its name
+        return sorted({1 + round(each * (ended.count - 1) / max(1, subject.most - 1)) for each in range(subject.most)})
     return range(1, ended.count + 1, max(1, ended.count // PLACES) * subject.step)
 
 
