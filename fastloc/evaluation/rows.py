@@ -28,17 +28,19 @@ class Row:
     counts: (true label, predicted label, pixels) of each pair that occurs, without ignored pixels; predicted -1 is no class.
     answers: in the order of the questions.
     error: the reason why there are neither counts nor answers.
+    short: True where memory, or something else, ran out, which says nothing about the picture.
     """
 
     key: str
     counts: tuple[tuple[int, int, int], ...] = ()
     answers: tuple[Answer, ...] = field(default=())
     error: str = ""
+    short: bool = False
 
 
 def encoded(row: Row) -> bytes:
     """One line of JSON with its line feed; empty fields are left out."""
-    content = {name: value for name in ("key", "counts", "answers", "error") if (value := getattr(row, name))}
+    content = {name: value for name in ("key", "counts", "answers", "error", "short") if (value := getattr(row, name))}
     return msgspec.json.encode(content) + b"\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -77,6 +78,20 @@ def test_failed_pictures_are_tried_again_where_that_is_asked_and_the_file_is_as_
     assert again.chunks == []
     rows_of(path, good, again, retry=True)
     assert again.chunks == [4, 2]
+    assert path.read_bytes() == (tmp_path / "good.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread")], ids=str
+)
+def test_pictures_for_which_something_ran_out_are_judged_again_by_the_next_run_and_no_others(tmp_path: Path, error: Exception) -> None:
+    """That says nothing about a picture, and a published table is to count it."""
+    path, judge = tmp_path / "rows.jsonl", Counting()
+    rows_of(tmp_path / "good.jsonl", Numbers(10, broken=(9,)), Counting())
+    rows = rows_of(path, Numbers(10, broken=(9,), short={1: error}), Counting())
+    assert [row.key for row in rows if row.error] == ["000001", "000009"] and [row.key for row in rows if row.short] == ["000001"]
+    rows_of(path, Numbers(10, broken=(9,)), judge)
+    assert judge.chunks == [4]
     assert path.read_bytes() == (tmp_path / "good.jsonl").read_bytes()
 
 

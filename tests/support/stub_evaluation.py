@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -18,14 +18,16 @@ SIZE = (8, 6)
 
 
 class Numbers:
-    """Small pictures with seeded labels; those in `broken` cannot be read. `reads` are the numbers that were."""
+    """Small pictures with seeded labels; those in `broken` cannot be read, those in `short` by this error. `reads` are the
+    numbers that were read."""
 
     name, task, background = "numbers", "labels", True
 
     def __init__(
-        self, count: int, *, broken: Sequence[int] = (), classes: int = 5, size: tuple[int, int] = SIZE, pause: float = 0.0
-    ) -> None:
-        self.count, self.broken, self.size, self.pause = count, frozenset(broken), size, pause
+        self, count: int, *, broken: Sequence[int] = (), classes: int = 5, size: tuple[int, int] = SIZE, pause: float = 0.0,
+        short: Mapping[int, Exception] | None = None,
+    ) -> None:  # fmt: skip
+        self.count, self.broken, self.size, self.pause, self.short = count, frozenset(broken), size, pause, short or {}
         self.classes = tuple(f"class {number}" for number in range(classes))
         self.reads: list[int] = []
 
@@ -35,6 +37,8 @@ class Numbers:
     def read(self, item: Item) -> Sample:
         time.sleep(self.pause)
         self.reads.append(item.picture)
+        if item.picture in self.short:
+            raise self.short[item.picture]
         if item.picture in self.broken:
             raise SampleError(f"picture {item.picture} is broken")
         random = np.random.default_rng(item.picture)

@@ -71,7 +71,7 @@ def evaluate(
             has a report over all. None: nothing is kept.
         reports: False leaves the reports out, for which some pictures are judged again.
         limit: evaluate this many pictures, the first ones.
-        retry: judge pictures again that failed.
+        retry: judge pictures again that failed; those for which memory ran out are judged again in any case.
         threads: that read pictures; by default the cores, 8 at most.
         display: the display of the run, see `fastloc.evaluation.running.progress.shown`.
 

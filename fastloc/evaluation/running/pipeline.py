@@ -13,7 +13,7 @@ from fastloc.evaluation.rows import Row
 from fastloc.evaluation.samples import DataSet, Item
 from fastloc.utils.hardware import processors
 from fastloc.utils.schema import first_line
-from fastloc.utils.system.exhaustion import exhausted
+from fastloc.utils.system.exhaustion import exhausted, ran_out
 
 __all__ = ["judged", "workers"]
 
@@ -59,13 +59,17 @@ def judged(
 def _prepared(dataset: DataSet, judges: Mapping[str, Judge[Any]], item: Item, names: Sequence[str]) -> Prepared:
     try:
         sample = dataset.read(item)
-    except (FastlocError, OSError, MemoryError) as error:
+    except (FastlocError, OSError, MemoryError, RuntimeError) as error:
+        if not (isinstance(error, (FastlocError, OSError)) or ran_out(error)):
+            raise
         return dict.fromkeys(names, _failed(item.key, error))
     made: dict[str, Any] = {}
     for name in names:
         try:
             made[name] = judges[name].prepare(sample)
-        except (FastlocError, MemoryError) as error:
+        except (FastlocError, MemoryError, RuntimeError) as error:
+            if not (isinstance(error, FastlocError) or ran_out(error)):
+                raise
             made[name] = _failed(item.key, error)
     return made
 
@@ -88,10 +92,10 @@ def _rows(judge: Judge[Any], prepared: list[tuple[str, Any]]) -> list[Row]:
     try:
         return judge.judge([each for _, each in prepared])
     except (FastlocError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, FastlocError) and exhausted(error) is None:
+        if not (isinstance(error, FastlocError) or ran_out(error)):
             raise
         return [_failed(prepared[0][0], error)] if len(prepared) == 1 else [row for each in prepared for row in _rows(judge, [each])]
 
 
 def _failed(key: str, error: BaseException) -> Row:
-    return Row(key, error=exhausted(error) or first_line(error))
+    return Row(key, error=exhausted(error) or first_line(error), short=ran_out(error))

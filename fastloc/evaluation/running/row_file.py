@@ -32,7 +32,9 @@ class RowFile:
 
     def __init__(self, path: Path, items: Sequence[Item], chunk: int) -> None:
         self.path, self.items, self.chunk = path, items, chunk
+        # chunks in which pictures failed, and those of them in which something ran out
         self.failed: set[int] = set()
+        self.short: set[int] = set()
         self.failures = 0
         # bytes of whole chunks
         self._end = 0
@@ -109,7 +111,7 @@ class RowFile:
 
     def _whole(self) -> int:
         """Cut the file to its whole chunks, and count them."""
-        self.failed, self.failures = set(), 0
+        self.failed, self.short, self.failures = set(), set(), 0
         end, size, found, done = 0, 0, [], 0
         for number, line in enumerate(self._lines(), 1):
             if not line.endswith(b"\n"):
@@ -152,6 +154,8 @@ class RowFile:
         if errors:
             self.failed.add(chunk)
             self.failures += errors
+        if any(row.short for row in found):
+            self.short.add(chunk)
 
     def _unwritten(self, error: OSError) -> FastlocError:
         return FastlocError(f"{self.path}: cannot be written ({error.strerror or error})")

@@ -32,17 +32,16 @@ def run(
     Args:
         files: of the same items and chunks.
         threads: that read and prepare pictures.
-        retry: judge chunks again in which pictures failed.
+        retry: judge chunks again in which pictures failed; those in which memory, or something else, ran out are judged again in any case.
         report: called as rows are made, after those that were there already.
 
     Raises FastlocError where a file cannot be written.
     """
-    if retry:
-        found = judged(dataset, judges, _failed(files), threads)
-        while batch := list(islice(found, _RETRIED)):
-            for name, file in files.items():
-                if mine := {chunk: rows for chunk, judge, rows in batch if judge == name}:
-                    file.replace(mine)
+    again = judged(dataset, judges, _failed(files, retry), threads)
+    while batch := list(islice(again, _RETRIED)):
+        for name, file in files.items():
+            if mine := {chunk: rows for chunk, judge, rows in batch if judge == name}:
+                file.replace(mine)
     if report is not None:
         for name, file in files.items():
             for row in file.read():
@@ -53,9 +52,10 @@ def run(
             report(name, rows, True)
 
 
-def _failed(files: Mapping[str, RowFile]) -> list[tuple[int, Sequence[Item], list[str]]]:
+def _failed(files: Mapping[str, RowFile], every: bool) -> list[tuple[int, Sequence[Item], list[str]]]:
     one = next(iter(files.values()))
-    by_chunk = {chunk: [name for name, file in files.items() if chunk in file.failed] for chunk in range(one.chunks)}
+    chunks = {name: file.failed if every else file.short for name, file in files.items()}
+    by_chunk = {chunk: [name for name, mine in chunks.items() if chunk in mine] for chunk in range(one.chunks)}
     return [(chunk, one.part(chunk), names) for chunk, names in by_chunk.items() if names]
 
 
