@@ -1,36 +1,23 @@
-"""ECLIP's trainer: its mathematics, what it reads, and that a training goes on bit by bit wherever it was stopped."""
+"""ECLIP's trainer: its mathematics against loops, its steps, and its settings."""
 
-import csv
-import io
-import json
 import math
-import os
-import subprocess
-import sys
-import tarfile
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 import families
-from fastloc import cli
-from fastloc.checkpoints.projections import Projections
-from fastloc.eclip import cli as trainer
+from eclip_pairs import NAMES, encoded, picture
 from fastloc.eclip import features as eclip_features
 from fastloc.eclip.features import Features
 from fastloc.eclip.loss import contrastive
 from fastloc.eclip.masks import free_attention, mask, pooled
-from fastloc.eclip.pairs import Left, Pair, read_pairs
+from fastloc.eclip.pairs import Left, Pair
 from fastloc.eclip.settings import Settings
 from fastloc.eclip.steps import State, batch_of, beginnings, rate_at, take
 from fastloc.engine.localizer import Localizer
@@ -40,7 +27,6 @@ from fastloc.reference import arithmetic
 from towers import array, error
 
 LIKE = Settings(batch=8, steps=6, keep=0.25)
-NAMES = ("cat", "pizza", "red car", "banana", "owl", "bus", "dog", "tree", "clock", "pig")
 
 
 @cache
@@ -48,33 +34,11 @@ def encoder() -> Localizer:
     return Localizer(method="itsm", size=48, fit="stretch", device="cpu")
 
 
-def picture(seed: int, side: int = 40) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Ten pictures, one of them with two captions."""
-    home = tmp_path / "pairs"
-    home.mkdir()
-    for index in range(10):
-        picture(index).save(home / f"{index}.png")
-    rows = [f"{index}.png,a photo of a {name}" for index, name in enumerate(NAMES)]
-    (home / "captions.csv").write_text("\n".join(["image,caption", *rows, "3.png,one banana", ""]))
-    return home
-
-
 def features(settings: Settings = LIKE, room: int = 1 << 30, file: Path | None = None, count: int = 10) -> Features:
-    pairs = [Pair(str(index), _content(index), (f"a photo of a {name}", name)) for index, name in enumerate(NAMES[:count])]
+    pairs = [Pair(str(index), encoded(index), (f"a photo of a {name}", name)) for index, name in enumerate(NAMES[:count])]
     made = Features(encoder(), pairs, settings, Left(), room, file, 1)
     assert len(list(made.fill())) > 0 or room == 0
     return made
-
-
-def _content(index: int) -> Callable[[], bytes]:
-    buffer = io.BytesIO()
-    picture(index).save(buffer, "PNG")
-    return buffer.getvalue
 
 
 # masks, pooling, loss: against loops
@@ -237,89 +201,6 @@ def test_training_learns_which_caption_is_whose() -> None:
     assert steps[-1].loss < steps[0].loss / 4 and steps[-1].accuracy == 1
 
 
-# data
-
-
-def test_a_folder_with_a_table(folder: Path) -> None:
-    pairs = read_pairs([folder], Left(strict=True))
-    assert [pair.name for pair in pairs] == [f"{i}.png" for i in range(10)]
-    assert pairs[3].captions == ("a photo of a banana", "one banana") and pairs[0].picture().size == (40, 40)
-    assert read_pairs([folder / "captions.csv"], Left())[3].captions == pairs[3].captions
-
-
-def test_a_table_of_json_lines(folder: Path) -> None:
-    (folder / "captions.csv").unlink()
-    rows = [{"file_name": "0.png", "text": ["one", "two"]}, {"file_name": "1.png", "text": "three"}]
-    (folder / "metadata.jsonl").write_text("\n\n".join(json.dumps(row) for row in rows))
-    assert [pair.captions for pair in read_pairs([folder], Left())] == [("one", "two"), ("three",)]
-
-
-def shard(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
-def test_shards(tmp_path: Path) -> None:
-    one = shard(tmp_path / "a.tar", {"x/0.png": _content(0)(), "x/0.txt": b"a cat", "x/1.seg.png": b"", "x/1.json": b"{}"})
-    two = shard(tmp_path / "b.tar", {"0.JPG": _content(2)(), "0.json": b'{"caption": ["an owl", "a bird"]}', "3.png": b"?", "3.txt": b"x"})
-    left = Left()
-    pairs = read_pairs([one, two], left)
-    assert [pair.name for pair in pairs] == ["a.tar/x/0", "b.tar/0", "b.tar/3"]
-    assert [pair.captions for pair in pairs] == [("a cat",), ("an owl", "a bird"), ("x",)]
-    np.testing.assert_array_equal(np.asarray(pairs[1].picture()), np.asarray(picture(2)))
-    assert left.lines() == ["1 left out, no picture (jpg, jpeg, png, webp): a.tar/x/1"]
-
-
-def test_what_cannot_be_used_is_counted_and_named_or_an_error(folder: Path) -> None:
-    with (folder / "captions.csv").open("a") as table:
-        table.write("none.png,a ghost\n4.png,\nnone.png,still none\n")
-    picture(0).save(folder / "silent.png")
-    with (folder / "captions.csv").open("a") as table:
-        table.write("silent.png,  \n")
-    left = Left()
-    assert len(read_pairs([folder], left)) == 10
-    assert left.lines() == ["1 left out, no such picture: none.png", "1 left out, no caption: silent.png"]
-    with pytest.raises(FastlocError, match=r"none\.png: no such picture; without --strict it is left out"):
-        read_pairs([folder], Left(strict=True))
-
-
-BROKEN: dict[str, tuple[dict[str, bytes], str]] = {
-    "empty": ({}, "must hold a table, captions.csv or captions.jsonl"),
-    "columns": ({"captions.csv": b"photo,caption\na,b\n"}, "line 2: no column 'image' among 'photo', 'caption'"),
-    "no rows": ({"captions.csv": b"image,caption\n"}, "must hold two or more usable pairs of picture and caption, got 0"),
-    "missing": ({"captions.csv": b"image,caption\na.png,x\n"}, "got 0; 1 left out, no such picture: a.png"),
-    "json": ({"captions.jsonl": b"{]"}, "line 1: is not JSON"),
-    "deep": ({"captions.jsonl": b"[" * 100_000}, "line 1: is not JSON (it must not be nested so deep)"),
-    "huge": ({"captions.jsonl": b'{"image": 1e999}'}, "line 1: is not JSON ([...]: Number out of range)"),
-    "list": ({"captions.jsonl": b"[1]"}, "line 1: must be a JSON object"),
-    "number": ({"captions.jsonl": b'{"image": 3, "caption": "x"}'}, "must hold a path and a caption, or a list of them, got 3"),
-    "bytes": ({"captions.csv": b"\xff\xfe\xfd"}, "captions.csv: cannot be read"),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_data(tmp_path: Path, case: str) -> None:
-    files, message = BROKEN[case]
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(FastlocError) as caught:
-        read_pairs([tmp_path], Left())
-    assert message in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_broken_shards(tmp_path: Path) -> None:
-    packed = shard(tmp_path / "c.tar", {"0.png": b"1"}, "w:gz")
-    for path, message in ((packed, "must be an uncompressed tar file"), (tmp_path / "no.tar", "No such file")):
-        with pytest.raises(FastlocError, match=message):
-            read_pairs([path], Left())
-    with pytest.raises(FastlocError, match=r"data must be one folder or table, or \.tar shards alone"):
-        read_pairs([packed, tmp_path], Left())
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -335,81 +216,3 @@ def test_broken_shards(tmp_path: Path) -> None:
 def test_wrong_settings(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(FastlocError, match=message.replace(".", r"\.")):
         replace(LIKE, **changes)
-
-
-# the command
-
-
-SMALL = ("--size", "48", "--batch", "4", "--steps", "6", "--device", "cpu")
-
-
-def trained(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
-    capsys.readouterr()
-    status = trainer.main([str(each) for each in argv])
-    return status, *capsys.readouterr()
-
-
-def test_resumed_is_the_same_bit_by_bit(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    straight, parted = tmp_path / "straight", tmp_path / "parted"
-    assert trained(capsys, folder, "-o", straight, *SMALL)[0] == 0
-    status, out, _ = trained(capsys, folder, "-o", parted, *SMALL, "--stop-at", 3)
-    assert status == 0 and "stopped at step 3 of 6; go on with --resume" in out
-    assert trained(capsys, folder, "-o", parted, *SMALL, "--resume", "--cache", "disk")[0] == 0
-    for name in ("checkpoint.safetensors", "projections.safetensors"):
-        ours, theirs = (load_file(home / name) for home in (parted, straight))
-        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours), name
-    assert (parted / "curve.csv").read_text() == (straight / "curve.csv").read_text()
-    with (straight / "curve.csv").open() as lines:
-        assert [row["step"] for row in csv.DictReader(lines)] == list("123456")
-    assert not list(parted.glob("features*"))
-
-
-def test_what_resumes_is_the_same_training(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    home = tmp_path / "run"
-    assert "there is nothing to resume" in trained(capsys, folder, "-o", home, *SMALL, "--resume")[2]
-    assert trained(capsys, folder, "-o", home, *SMALL, "--stop-at", 1)[0] == 0
-    status, _, err = trained(capsys, folder, "-o", home, *SMALL)
-    assert status == 1 and "holds a checkpoint: go on with --resume, or begin in another folder" in err
-    _, _, err = trained(capsys, folder, "-o", home, *SMALL, "--resume", "--rate", "0.1")
-    assert "was written with rate 0.005, and it is 0.1 now" in err
-    (folder / "captions.csv").write_text((folder / "captions.csv").read_text().replace("pizza", "pie"))
-    assert "was written with another data" in trained(capsys, folder, "-o", home, *SMALL, "--resume")[2]
-    (home / "checkpoint.safetensors").write_bytes(b"torn")
-    assert "cannot be read as a checkpoint" in trained(capsys, folder, "-o", home, *SMALL, "--resume")[2]
-
-
-def test_the_last_line_is_how_they_are_used(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "5.png").write_bytes(b"torn")
-    status, out, err = trained(capsys, folder, "-o", tmp_path / "run", *SMALL, "--pool", "mean", "--no-reverse")
-    assert status == 0 and "note: 1 left out, not a picture: 5.png" in err
-    path = tmp_path / "run" / "projections.safetensors"
-    assert out.splitlines()[-1] == f"use it: fastloc locate PICTURE -t TEXT --method eclip --projections {path}"
-    made = Projections.load(path)
-    assert made.settings["pool"] == "mean" and made.settings["reverse"] is False and made.settings["trained"] == 6
-    assert (tmp_path / "run" / "left_out.csv").read_text() == "reason,name\nnot a picture,5.png\n"
-    assert cli.main(["locate", str(folder / "0.png"), "-t", "cat", "--method", "eclip", "--projections", str(path), "--json"]) == 0
-    status, _, err = trained(capsys, folder, "-o", tmp_path / "strict", *SMALL, "--strict")
-    assert status == 1 and "5.png: not a picture" in err and not (tmp_path / "strict" / "projections.safetensors").exists()
-
-
-@pytest.mark.slow("two processes of torch.distributed")
-def test_two_processes_train_as_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Negatives of both, the gradient of the whole batch."""
-    options = (*SMALL[:2], "--batch", "6", "--steps", "3", "--device", "cpu")
-    assert trained(capsys, folder, "-o", tmp_path / "one", *options)[0] == 0
-    command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    logs = ["--log-dir", str(tmp_path / "logs"), "--redirects", "3"]
-    done = subprocess.run(
-        [*command, *logs, "-m", "fastloc.eclip", str(folder), "-o", str(tmp_path / "two"), *options],
-        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
-    )  # fmt: skip
-    # the launcher names the process that failed, and each process's own file holds the reason
-    tails = {path.parent.name: path.read_text()[-2000:] for path in (tmp_path / "logs").rglob("stderr.log")}
-    assert done.returncode == 0, "\n".join([done.stderr[-2000:], *(f"rank {name}:\n{text}" for name, text in sorted(tails.items()))])
-    assert sorted(tails) == ["0", "1"] and not any("destroy_process_group" in text for text in tails.values())
-    ours, theirs = (Projections.load(tmp_path / name / "projections.safetensors") for name in ("two", "one"))
-    assert error(ours.image, theirs.image) < 1e-3 and error(ours.text, theirs.text) < 1e-3
-    start = beginnings("orthogonal", 192, torch.Generator().manual_seed(0))[0]
-    assert error(theirs.image, start) > 1e-2, "nothing was trained, so nothing was compared"
-    curves = [[float(row["loss"]) for row in csv.DictReader((tmp_path / name / "curve.csv").open())] for name in ("two", "one")]
-    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
