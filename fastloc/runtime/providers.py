@@ -29,7 +29,7 @@ SHARED = {
     # threads that wait for work sleep: those that spin take the cores from decoders, encoders and other processes, and gain little alone
     "session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0",
     # on x86 without VNNI two products of 8 bits are added in 16, where they saturate: similarities are off by a quarter of the largest.
-    # Exact sums take 5 to 20 % more time there; other processors take no notice
+    # Exact sums take 6 to 23 % more time there; other processors take no notice
     "session.x64quantprecision": "1",
 }  # fmt: skip
 # from this version on onnxruntime reports each node's provider
