@@ -24,14 +24,8 @@ __all__ = [
 
 # entries of a session's configuration, in onnxruntime's words, begin so in `options`
 ENTRY = "session."
-# of every session here
-SHARED = {
-    # threads that wait for work sleep: those that spin take the cores from decoders, encoders and other processes, and gain little alone
-    "session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0",
-    # on x86 without VNNI two products of 8 bits are added in 16, where they saturate: similarities are off by a quarter of the largest.
-    # Exact sums take 6 to 23 % more time there; other processors take no notice
-    "session.x64quantprecision": "1",
-}  # fmt: skip
+# threads that wait for work sleep: those that spin take the cores from decoders, encoders and other processes, and gain little alone
+SHARED = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
 # from this version on onnxruntime reports each node's provider
 RECORDS = (1, 24)
 # shape arithmetic that is about shapes by its very type; a provider that lacks the others in floating point may leave work to the CPU

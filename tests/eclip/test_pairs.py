@@ -1,4 +1,4 @@
-"""What ECLIP's trainer reads: folders with a table, shards, and what is wrong with them."""
+"""Pairs for ECLIP's trainer: folders with a table, shards, and what is wrong with them."""
 
 import io
 import json

@@ -118,12 +118,6 @@ def test_threads_that_wait_sleep_unless_the_session_is_asked_to_spin(tmp_path: P
     assert key not in session_settings([PROVIDERS["cuda"]], asked, NOW, override={key: None}).providers[0][1]
 
 
-def test_sums_of_products_of_8_bits_are_exact_on_every_processor(tmp_path: Path):
-    asked, key = Request(manifest(tmp_path)), "session.x64quantprecision"
-    assert all(session_settings([row], asked, NOW).config[key] == "1" for row in PROVIDERS.values())
-    assert key not in session_settings([PROVIDERS["cpu"]], asked, NOW, override={key: None}).config
-
-
 def test_openvino_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(FastlocError, match=r"provider 'openvino' needs OpenVINO, which is not installed: .*fastloc\[openvino\]'"):

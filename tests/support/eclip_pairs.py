@@ -1,4 +1,4 @@
-"""Pictures with captions: what ECLIP's trainer reads in tests."""
+"""Pictures with captions, as ECLIP's trainer reads them in tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def picture(seed: int, side: int = 40) -> Image.Image:
 
 
 def encoded(index: int) -> Callable[[], bytes]:
-    """What reads a picture's file."""
+    """The reader of a picture's file."""
     buffer = io.BytesIO()
     picture(index).save(buffer, "PNG")
     return buffer.getvalue
