@@ -51,14 +51,16 @@ class Subject:
     """A piece of work that writes.
 
     work: does it in a folder, as often as it is called, with one outcome. before: puts what is there before. whole: what may be there after
-    a fault, "" or what is wrong. same: of the files without a fault and those behind one of memory, where a run goes on another way. kept:
-    patterns of files that a fault may leave for good. quiet: a fault is no error, as of a cache. step: every how many calls one fails, of
-    work that has many of a kind; of memory, one of so many of `PLACES`. most: of the calls that fail, evenly spread, in place of every one.
+    a fault, "" or what is wrong. short, same: the same behind a fault of memory, where a run goes on another way, and whether two ends are
+    as good as equal then. kept: patterns of files that a fault may leave for good. quiet: a fault is no error, as of a cache. step: every
+    how many calls one fails, of work that has many of a kind; of memory, one of so many of `PLACES`. most: of the calls that fail, evenly
+    spread, in place of every one.
     """
 
     work: Callable[[Path], object]
     before: Callable[[Path], object] = lambda folder: None
     whole: Callable[[Contents, Contents, Contents], str] = either
+    short: Callable[[Contents, Contents, Contents], str] | None = None
     same: Callable[[Contents, Contents], bool] = eq
     kept: tuple[str, ...] = ()
     quiet: bool = False
@@ -154,7 +156,7 @@ def _left(place: Path, kind: Kind, ended: Ended) -> Iterator[str]:
 
 
 def _whole(subject: Subject, kind: Kind, old: Contents, new: Contents, now: Contents, ended: Ended) -> Iterator[str]:
-    wrong = subject.whole(old, new, now)
+    wrong = (subject.short or subject.whole if kind.memory else subject.whole)(old, new, now)
     if wrong:
         yield wrong
     if ended.status == 0 and not subject.quiet and not _same(subject, kind)(new, now):
