@@ -60,8 +60,6 @@ def parts(row: Recipe, options: Options, geometry: Geometry | None = None) -> Pa
 def session(model: ir.Model) -> onnxruntime.InferenceSession:
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 3
-    # sums of two products of 8 bits saturate at 16 on x86 without VNNI, in every mode but this
-    quiet.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), quiet, providers=["CPUExecutionProvider"])
 
 
