@@ -35,6 +35,13 @@ def measured_in_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seed what a test or its fixtures draw without a generator, so that it is the same alone and behind any other test."""
+    if torch is not None:
+        torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Take the marker `slow` off the cases that its `quick` keeps in the quick suite, before `-m` looks at it.
 

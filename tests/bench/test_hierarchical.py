@@ -76,9 +76,7 @@ def test_the_embedding_alone_is_the_reference_s(family: str, name: str, tmp_path
 
 
 @pytest.mark.slow("exports, in processes of their own", quick=1)
-@pytest.mark.parametrize(
-    ("family", "name"), [("FastViT", "ort"), ("FastViT", "int8"), ("FastViT", "int8-static"), ("ConvNeXt", "int8-static"), ("Swin", "ort")]
-)
+@pytest.mark.parametrize(("family", "name"), [("FastViT", "ort"), ("ConvNeXt", "int8-static"), ("Swin", "ort")])
 def test_files_pass_the_gate(family: str, name: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     here, row = made(MODELS[family], tmp_path), BACKENDS[name]
@@ -135,11 +133,10 @@ def test_methods_that_exist_there_beside_the_encoder() -> None:
 @pytest.mark.slow("a whole run, with exports")
 def test_a_run_of_mobileclip_from_command_line_to_record(tmp_path: Path) -> None:
     pytest.importorskip("open_clip")
-    arguments = ["--models", "MobileCLIP2-S0@64", "--methods", "itsm,naclip", "--suites", "methods"]
+    arguments = ["--models", "MobileCLIP2-S0@64", "--methods", "naclip", "--suites", "methods"]
     arguments += ["--backends", "torch,open_clip,ort,int8"]
     assert cli.main([*arguments, "--device", "cpu", "--seconds", "1", "--threads", "1", "--json", "-o", str(tmp_path)]) == 0
     rows = [row for row in schema.read(tmp_path) if row["suite"] == "methods"]
     assert not [row["failed"] for row in rows if row.get("failed")]
-    assert {(row["method"], row["contender"]) for row in rows} >= {(method, name) for method in ("itsm", "naclip")
-                                                                   for name in ("torch", "ort", "int8")}  # fmt: skip
+    assert {(row["method"], row["contender"]) for row in rows} >= {("naclip", name) for name in ("torch", "ort", "int8")}
     assert all(row["error"] < row["allowed"] for row in rows)

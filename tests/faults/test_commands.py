@@ -19,7 +19,7 @@ PARTS = {
     "a picture": ("demo", "explain", "analyze", "locate"),
 }
 # calls of a kind that fail, of each command: all of them take half an hour
-MOST = 4
+MOST = 2
 
 
 @pytest.mark.slow("every command, and a child for some of its calls that write")

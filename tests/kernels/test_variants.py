@@ -18,7 +18,8 @@ TRIED = [
     pytest.param(name, op, case, id=f"{name}-{op.name}-{case.label}")
     for name in variants.VARIANTS
     if not variants.why_not(name, DEVICE)
-    for op, case in variants.cases(name)
+    # the interpreter takes a second a case, and none of these is on by default: every other one
+    for op, case in variants.cases(name)[:: 1 if DEVICE.type == "cuda" else 2]
     if not case.large or DEVICE.type == "cuda"
 ]
 
@@ -34,7 +35,7 @@ def test_switches_hold_inside_only() -> None:
         pass
 
 
-@pytest.mark.slow("every case of every variant in the interpreter")
+@pytest.mark.slow("cases of every variant in the interpreter")
 @pytest.mark.parametrize(("name", "op", "case"), TRIED)
 def test_a_variant_passes_the_gate_in_half_precision(name: str, op: Op, case: Case) -> None:
     if name == "fp8_scores" and op.name == "self_self_step" and DEVICE.type == "cpu":

@@ -14,7 +14,7 @@ from fastloc.recipes import RECIPES
 from fastloc.results.result import Result
 from watchdog import clean, dice, in_threads
 
-THREADS, TURNS, SECONDS = 16, 3, 120.0
+THREADS, TURNS, SECONDS = 16, 2, 120.0
 # (height, width) of pictures, whose own sizes are the model's input
 SIZES = ((32, 32), (48, 32), (40, 64), (56, 56))
 TEXTS = (["cat"], ["cat", "pizza"], ["red car", "a dog", "tree"], ["cat", "Cat", "pizza"])

@@ -1,6 +1,9 @@
-"""Small real tokenizers in the layout of each family of models, as a folder that transformers reads too: trained in a moment."""
+"""Small real tokenizers in the layout of each family of models, as a folder that transformers reads too: made in a moment."""
 
 import json
+import math
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +37,33 @@ def make(kind: str, folder: Path, size: int = 400) -> Path:
 FAMILIES = ("siglip", "siglip2", "xlm-v", "roberta", "mt5", "nllb", "bert", "tips")
 
 
+def _pieces(words: Iterable[str], inside: str, size: int) -> dict[str, int]:
+    """The characters of words, and the parts of up to six that weigh most, with their counts; `inside` marks those that begin no word.
+
+    The library's own trainers of these two models end with another vocabulary every time.
+    """
+    found = Counter[str]()
+    for word in words:
+        for first in range(len(word)):
+            found.update(inside * bool(first) + word[first:end] for end in range(first + 1, min(first + 6, len(word)) + 1))
+
+    def order(piece: str) -> tuple[bool, int, str]:
+        length = len(piece.removeprefix(inside))
+        return length > 1, -found[piece] * length, piece
+
+    return {piece: found[piece] for piece in sorted(found, key=order)[:size]}
+
+
 def _unigram(size: int, special: list[str], unknown: str, before: str, after: str) -> Tokenizer:
-    inner = Tokenizer(models.Unigram())
-    inner.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
-    inner.pre_tokenizer = pre_tokenizers.Metaspace()
-    inner.decoder = decoders.Metaspace()
-    inner.train_from_iterator(
-        [each for each in WORDS for _ in range(3)],
-        trainers.UnigramTrainer(vocab_size=size, special_tokens=special, unk_token=unknown, show_progress=False),
-    )
+    cleaned = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    spaces = pre_tokenizers.Metaspace()
+    words = [word for text in WORDS for word, _ in spaces.pre_tokenize_str(cleaned.normalize_str(text))]
+    counts = _pieces(words, "", size - len(special))
+    total = sum(counts.values())
+    scores = [*((each, 0.0) for each in special), *((piece, math.log(count / total)) for piece, count in counts.items())]
+    inner = Tokenizer(models.Unigram(scores, special.index(unknown)))
+    inner.normalizer, inner.pre_tokenizer, inner.decoder = cleaned, spaces, decoders.Metaspace()
+    inner.add_special_tokens(special)
     _frame(inner, before, after)
     return inner
 
@@ -120,12 +141,13 @@ def _nllb(size: int) -> tuple[Tokenizer, dict[str, Any]]:
 
 
 def _bert(size: int) -> tuple[Tokenizer, dict[str, Any]]:
-    inner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    inner.normalizer = normalizers.BertNormalizer(lowercase=True)
-    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    inner.decoder = decoders.WordPiece()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    inner.train_from_iterator(WORDS, trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False))
+    cleaned, split = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words = [word for text in WORDS for word, _ in split.pre_tokenize_str(cleaned.normalize_str(text))]
+    pieces = [*special, *_pieces(words, "##", size - len(special))]
+    inner = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    inner.normalizer, inner.pre_tokenizer, inner.decoder = cleaned, split, decoders.WordPiece()
+    inner.add_special_tokens(special)
     _frame(inner, "[CLS]", "[SEP]")
     return inner, {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
 

@@ -19,7 +19,7 @@ __all__ = ["PATIENCE", "SEEDS", "clean", "dice", "in_threads", "in_time", "run_a
 T = TypeVar("T")
 # seconds; what does not hang takes a fraction of one, on a busy core a few
 PATIENCE = 20.0
-SEEDS = range(12)
+SEEDS = range(6)
 
 
 def in_time(work: Callable[[], T], seconds: float = PATIENCE) -> T:
