@@ -106,7 +106,7 @@ def clean(seconds: float = PATIENCE) -> Iterator[None]:
             more = len(now) - len(opened)
             if not left and more <= 0:
                 break
-            kinds = [place for number, place in now.items() if number not in opened]
+            kinds = [_described(place) for number, place in now.items() if number not in opened]
             assert time.monotonic() < until, f"left behind: threads {left}, {more} descriptors, of {kinds}\n{stacks() if left else ''}"
             time.sleep(0.02)
     finally:
@@ -134,6 +134,16 @@ def _descriptors() -> dict[str, str]:
         with suppress(OSError):
             found[each] = os.readlink(f"/proc/self/fd/{each}")
     return found
+
+
+def _described(place: str) -> str:
+    """The place of a descriptor; of a socket, the kernel's line too: addresses and state, in hexadecimal."""
+    inode = place.removeprefix("socket:[").removesuffix("]")
+    if inode == place:
+        return place
+    tables = [Path("/proc/self/net") / name for name in ("tcp", "tcp6", "udp", "unix")]
+    lines = [f"{table.name} {line.strip()}" for table in tables if table.exists() for line in table.read_text().splitlines()]
+    return next((f"{place} {line}" for line in lines if inode in line.split()), f"{place}, of no connection")
 
 
 def run_async(work: Callable[[], Awaitable[T]], seconds: float = PATIENCE) -> T:
