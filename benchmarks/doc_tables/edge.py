@@ -7,9 +7,10 @@ from doc_tables.markdown_table import markdown
 COMMAND = "python benchmarks/edge.py --record"
 FILES = ("float32", "float16", "int8-static")
 WAYS = ("open_clip", "float32", "int8-dynamic", "int8-static")
+EIGHT = ("int8-dynamic", "int8-static")
 HEAD = (
     "model", "weights", "px", "parameters, M", "MB: float32", "float16", "int8", "ms: open_clip", "float32", "int8-dynamic", "int8-static",
-    "best, times open_clip's", "pointing: float32", "int8-static",
+    "best, times open_clip's", "error: int8-dynamic", "int8-static", "pointing: float32", "int8-static",
 )  # fmt: skip
 
 
@@ -23,8 +24,8 @@ def edge_table(record: dict[str, Any]) -> str:
     words = (
         f"One picture, {part['texts']} texts, {part['used_threads']} threads, {part['rows'][0]['rounds']} rounds in turns: the median, and "
         "in brackets the 20th and 80th percentile of the rounds' medians. Best: the file with the shortest time, and how many times faster "
-        "it is than open_clip's own image tower in PyTorch, with a 95 % interval; it has none for `embedded-device`. Pointing on the "
-        f"quality set ({pointing}). "
+        "it is than open_clip's own image tower in PyTorch, with a 95 % interval; it has none for `embedded-device`. Error: the largest "
+        f"of a similarity against float32, over the largest similarity, on noise. Pointing on the quality set ({pointing}). "
         f"{part['machine']}, load {part['load_before']:.1f} before it, {versions}, commit {part['commit']}, {part['day']}.\n"
     )
     return markdown(HEAD, rows, right=len(HEAD) - 2) + "\n" + words
@@ -36,6 +37,7 @@ def _row(row: dict[str, Any]) -> tuple[object, ...]:
     return (
         row["model"], row["weights"], row["size"], f"{row['parameters'] / 1e6:.1f}", *(f"{row['mb'][dtype]:.1f}" for dtype in FILES),
         *(_ms(times[way]) if way in times else "" for way in WAYS), f"{best}{_faster(times[best])}",
+        *(f"{row['errors'][dtype]:.2g}" if dtype in row["errors"] else "" for dtype in EIGHT),
         *(f"{points[dtype]:.3f}" if points else "" for dtype in ("float32", "int8-static")),
     )  # fmt: skip
 
