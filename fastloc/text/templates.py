@@ -1,6 +1,6 @@
 """Prompt templates by name: the sentences a prompt is put into before it is encoded; several are averaged."""
 
-from functools import cache
+from functools import lru_cache
 
 from fastloc.errors import TextError, unknown
 from fastloc.text.imagenet_sentences import EIGHTY
@@ -28,7 +28,8 @@ TEMPLATES = {
 _SENTENCES = {"plain": ("{}",), "gem": ("a photo of a {}.",), "openai80": EIGHTY, "surgery85": EIGHTY + _SCENE, "cliper15": _CLIPER}
 
 
-@cache
+# templates are a user's own
+@lru_cache(maxsize=64)
 def sentences(template: str) -> tuple[str, ...]:
     """The sentences of a named template, or of a custom one such as "a drawing of a {}", each with one {}.
 
