@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from fastloc.errors import FastlocError, ModelError, unknown
 
 __all__ = [
-    "JSON_BYTES", "convert", "count", "decode", "first_line", "limited", "number", "one_line", "one_of", "plain", "read_file", "shown",
+    "JSON_BYTES", "SHOWN", "convert", "count", "decode", "first_line", "limited", "number", "one_line", "one_of", "plain", "read_file",
+    "shown",
 ]  # fmt: skip
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from fastloc.errors import ModelError
-from fastloc.utils.schema import decode, shown
+from fastloc.utils.schema import SHOWN, decode, shown
 
 __all__ = ["read"]
 
@@ -28,7 +28,7 @@ def read(text: str | bytes, key: str, known: int, name: str, kind: type[T]) -> T
     damaged = f"{name}: its {key!r} metadata is damaged"
     found = decode(text, _Format, damaged)
     if found.format != known:
-        version = found.version if found.version.isprintable() else shown(found.version)
+        version = found.version if found.version.isprintable() and len(found.version) <= SHOWN else shown(found.version)
         raise ModelError(
             f"{name} was exported by fastloc {version} with {key!r} metadata of format {shown(found.format)}; "
             f"this fastloc reads format {known}: install a newer one, or export the file again"

@@ -31,6 +31,7 @@ CRASHES = {
     "embeddings-npz/a-number-that-is-no-character.npz": "damaged (a text has numbers that are no characters)",
     "graph-check/a-shape-of-many-axes.json": "got float32 ['texts', 'texts',",
     "http-heads/a-query-that-is-not-utf-8.bin": "",
+    "manifest/a-version-of-a-thousand-letters.json": f"was exported by fastloc '{'v' * 59}… with",
     "model-config/a-list-as-a-timm-name.json": "vision_cfg (timm_model_name must be str | null, got array)",
     "model-config/a-projection-that-is-a-list.json": "vision_cfg (timm_proj must be str | null, got array)",
     "parquet/a-column-with-control-characters.bin": "must have a column 'image, bytes, jpg,",
