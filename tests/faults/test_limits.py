@@ -38,6 +38,9 @@ SAID = {
     "there is not enough memory;": [
         MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"),
         RuntimeError("std::bad_alloc"), ImportError("libx.so: failed to map segment: Cannot allocate memory"),
+        # PyTorch's, of memory for an object around numbers; safetensors reads such objects
+        OutOfMemoryError("Failed to allocate a Tensor object"), RuntimeError("Failed to allocate a torch.storage.UntypedStorage object"),
+        ValueError("could not determine the shape of object type 'torch.storage.UntypedStorage'"),
     ],
     "not enough memory to load a library, or its folder is mounted noexec": [
         ImportError("numpy is not installed well.\n\nOriginal error was: libx.so: failed to map segment from shared object"),
@@ -58,7 +61,7 @@ def test_what_runs_out_is_one_line_of_the_command(words: str, error: BaseExcepti
     assert line.startswith("fastloc: error: ") and words in line
 
 
-OTHERS = [RuntimeError("of ours"), ImportError("of ours"), ModuleNotFoundError("x", name="x"), NotImplementedError()]
+OTHERS = [RuntimeError("of ours"), ValueError("could not determine the shape of object type 'Box'"), ImportError("of ours"), ModuleNotFoundError("x", name="x"), NotImplementedError()]
 
 
 @pytest.mark.parametrize("error", OTHERS)

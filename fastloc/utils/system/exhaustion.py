@@ -18,6 +18,9 @@ _SAID = {
     "bad allocation": "memory",
     # PyTorch's `load_state_dict`, of an error without words as a tensor is copied: a MemoryError
     "an exception occurred : ()": "memory",
+    # PyTorch's of objects around numbers that are there, and its reading of such an object without memory for a number
+    "Failed to allocate a": "memory",
+    "could not determine the shape of object type 'torch.storage.UntypedStorage'": "memory",
     # glibc says no more, and the same of a folder without execution
     "failed to map segment from shared object": "library",
     "can't start new thread": "threads",
@@ -37,8 +40,8 @@ _PASSING = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT
 
 
 def exhausted(error: BaseException) -> str | None:
-    """A line that says what ran out, where an error means that: MemoryError, torch's OutOfMemoryError, and RuntimeErrors and
-    ImportErrors that say so; and a library's error that was raised for one of these, as of an archive that could not be closed after it,
+    """A line that says what ran out, where an error means that: MemoryError, torch's OutOfMemoryError, and RuntimeErrors, ImportErrors and
+    ValueErrors that say so; and a library's error that was raised for one of these, as of an archive that could not be closed after it,
     or of the reader around the reader that had no memory. Else None; also for a FastlocError, which has its own words.
 
     >>> exhausted(RuntimeError("can't start new thread"))
@@ -55,10 +58,9 @@ def exhausted(error: BaseException) -> str | None:
 def _kind(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return "memory"
-    if type(error).__name__ == "OutOfMemoryError":
-        return "GPU memory"
-    if isinstance(error, (RuntimeError, ImportError)):
-        return next((kind for said, kind in _SAID.items() if said in str(error)), None)
+    if isinstance(error, (RuntimeError, ImportError, ValueError)):
+        usual = "GPU memory" if type(error).__name__ == "OutOfMemoryError" else None
+        return next((kind for said, kind in _SAID.items() if said in str(error)), usual)
     return None
 
 
