@@ -61,7 +61,10 @@ def test_what_runs_out_is_one_line_of_the_command(words: str, error: BaseExcepti
     assert line.startswith("fastloc: error: ") and words in line
 
 
-OTHERS = [RuntimeError("of ours"), ValueError("could not determine the shape of object type 'Box'"), ImportError("of ours"), ModuleNotFoundError("x", name="x"), NotImplementedError()]
+OTHERS = [
+    RuntimeError("of ours"), ValueError("could not determine the shape of object type 'Box'"), ImportError("of ours"),
+    ModuleNotFoundError("x", name="x"), NotImplementedError(),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("error", OTHERS)
