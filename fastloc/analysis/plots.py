@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastloc.utils.plotting import DPI, GREY, PALETTE, figure, style
+from fastloc.utils.system.unraised import memory_errors_raised
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,8 @@ def plots(tables: dict[str, Rows], model: str) -> dict[str, bytes]:
         for name, rows in tables.items():
             if rows:
                 file = io.BytesIO()
-                _PLOTS[name](rows, model).savefig(file, format="png", dpi=DPI)
+                with memory_errors_raised():
+                    _PLOTS[name](rows, model).savefig(file, format="png", dpi=DPI)
                 drawn[name] = file.getvalue()
     return drawn
 

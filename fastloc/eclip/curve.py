@@ -5,10 +5,12 @@ import io
 from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fastloc.eclip.steps import CurveRow
 from fastloc.errors import FastlocError
 from fastloc.utils.atomic_write import write_whole
+from fastloc.utils.system.unraised import memory_errors_raised
 
 NAME, PLOT = "curve.csv", "curve.png"
 _COLUMNS = {row.name: row.type for row in fields(CurveRow)}
@@ -55,5 +57,10 @@ def plot(path: Path, rows: list[CurveRow]) -> bool:
     right.set(ylabel="own text nearest", ylim=(0, 1))
     left.yaxis.label.set_color("tab:blue")
     right.yaxis.label.set_color("tab:orange")
-    write_whole(path, lambda file: figure.savefig(file, format=path.suffix[1:]))
+
+    def draw(file: Any) -> None:
+        with memory_errors_raised():
+            figure.savefig(file, format=path.suffix[1:])
+
+    write_whole(path, draw)
     return True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastloc.errors import FastlocError
 from fastloc.utils.atomic_write import replacing
 from fastloc.utils.system import files
+from fastloc.utils.system.unraised import memory_errors_raised
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ def write(made: Figure, path: Path) -> None:
     """Write the figure in the format of the path's suffix; an existing file is replaced atomically."""
     # a date would make every file another one
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:], {})
-    with replacing(path) as part, files.opened(part) as file:
+    with replacing(path) as part, files.opened(part) as file, memory_errors_raised():
         made.savefig(file, format=path.suffix[1:], dpi=DPI, metadata=metadata)
 
 

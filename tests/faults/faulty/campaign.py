@@ -20,8 +20,8 @@ __all__ = ["Subject", "contents", "faults_of"]
 Contents = dict[str, bytes]
 # allocations of a piece of work that fail, evenly spread: it has thousands to millions
 PLACES = 120
-# as what C code of the interpreter and of libraries ends that lost a MemoryError: pybind11 and FreeType have words of their own
-LOST = ("SystemError: ", "TypeError: ", "AttributeError: ", "RuntimeError: Unable to convert call argument ", "RuntimeError: FT_")
+# as what C code of the interpreter and of libraries ends that lost a MemoryError, pybind11 in words of its own
+LOST = ("SystemError: ", "TypeError: ", "AttributeError: ", "RuntimeError: Unable to convert call argument ")
 
 
 def either(old: Contents, new: Contents, now: Contents) -> str:
