@@ -28,7 +28,7 @@ KEPT = {
     "fastloc/analysis/explain.py": 1, "fastloc/bench/peers/protocol.py": 1, "fastloc/checkpoints/hub_files.py": 1, "fastloc/live/app.py": 2,
     "fastloc/live/limits.py": 2,
     "fastloc/scale/on_ray.py": 1, "fastloc/scale/ray_session.py": 1, "fastloc/serve/batcher.py": 2,
-    "fastloc/utils/exit_status.py": 2, "fastloc/utils/system/panics.py": 1,
+    "fastloc/utils/exit_status.py": 2, "fastloc/utils/system/panics.py": 1, "fastloc/utils/system/unraised.py": 1,
     "fastloc/utils/atomic_write.py": 1, "fastloc/video/sources/av_container.py": 1, "fastloc/video/worker.py": 1,
     "fastloc/web_server/server.py": 2,
 }  # fmt: skip
