@@ -45,6 +45,7 @@ CRASHES = {
     "torch-file/a-word-of-gigabytes.bin": "is not a .safetensors or torch file, or is damaged (EOFError)",
     "torch-file/an-archive-at-its-end-alone.bin": "is not a .safetensors or torch file, or is damaged (",
     "torchscript/a-part-of-four-gigabytes.bin": "is not a .safetensors or torch file, or is damaged (",
+    "videos/a-table-of-gigabytes.bin": "FFmpeg finds no memory for what it says of itself; it is damaged",
     "weights-index/a-list-as-a-file.json": "a file must be a .safetensors or .bin beside it, got ['b']",
 }
 

@@ -48,7 +48,8 @@ def _container(name: str, place: str, format: str | None, options: dict[str, str
     try:
         return av.open(place, "r", format=format, options=options, timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
-        why, short = reason(error), exhausted(error)
+        # FFmpeg's own lack of memory is mostly a damaged file
+        why, short = reason(error), None if isinstance(error, av.FFmpegError) else exhausted(error)
     if short is not None:
         raise MemoryError(short)
     # raised out here, for the error that PyAV raised holds the address with its password

@@ -6,6 +6,8 @@ __all__ = ["reason"]
 
 # by the names of PyAV's classes, so that this needs no PyAV
 REASONS = {
+    # FFmpeg's, also of a table that the file says has thousands of millions of rows
+    "MemoryError": "FFmpeg finds no memory for what it says of itself; it is damaged, or there is too little memory",
     "FileNotFoundError": "is not there",
     "PermissionError": "there is no permission to read it",
     "IsADirectoryError": "is a folder",
