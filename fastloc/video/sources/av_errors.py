@@ -6,8 +6,6 @@ __all__ = ["reason"]
 
 # by the names of PyAV's classes, so that this needs no PyAV
 REASONS = {
-    # FFmpeg's, also of a table that the file says has thousands of millions of rows
-    "MemoryError": "FFmpeg finds no memory for what it says of itself; it is damaged, or there is too little memory",
     "FileNotFoundError": "is not there",
     "PermissionError": "there is no permission to read it",
     "IsADirectoryError": "is a folder",
@@ -30,7 +28,8 @@ REASONS = {
     "HTTPTooManyRequestsError": "the server was asked too often (429)",
     "HTTPOtherClientError": "the server refuses the request (4xx)",
     "HTTPServerError": "the server failed (5xx)",
-    "MemoryError": "there is too little memory",
+    # FFmpeg's, also of a table that the file says has thousands of millions of rows
+    "MemoryError": "FFmpeg finds no memory for what it says of itself; it is damaged, or there is too little memory",
     "ArgumentError": "it is a playlist, a list of files or a rare container, or an option has a value that FFmpeg does not take",
 }
 # by error number, where PyAV has no class of its own
