@@ -1,6 +1,7 @@
 """Painting of heat over frames: the mixture against its exact statement, and the parts that are looked at against all of the heat."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -173,16 +174,33 @@ def test_a_painted_frame_is_the_exact_mixture(threads: int) -> None:
     assert np.abs(painted - expected)[clear].max() < 2
 
 
-def test_parts_leave_out_what_is_cold() -> None:
-    """A warm cell of one text: one part around it, of that text."""
+def parts_around(warm: Sequence[tuple[int, int, int]], size: tuple[int, int]) -> list[tuple[slice, slice, set[int]]]:
+    """Rows, columns and texts of the parts of a picture with warm cells (text, row, column) of 8 x 8."""
     similarity = np.zeros((3, 8, 8), np.float32)
-    similarity[1, 2, 5] = 1
+    for cell in warm:
+        similarity[cell] = 1
     found = Result(
-        picture=Image.new("RGB", (160, 80)), texts=["a", "b", "c"], similarity=similarity, geometry=fit((80, 160), 64, 8), order="picture"
-    )
-    ((_, stream),) = warm_parts(found, (80, 160), 128)
-    parts = [(rows, columns, set(np.unique(places >> 8).tolist())) for rows, columns, places in stream]
-    assert parts == [(slice(15, 25), slice(90, 130), {1}), (slice(25, 35), slice(90, 130), {1})]
+        picture=Image.new("RGB", size[::-1]), texts=["a", "b", "c"], similarity=similarity, geometry=fit(size, 64, 8, "stretch"),
+        order="picture",
+    )  # fmt: skip
+    ((_, stream),) = warm_parts(found, size, 128)
+    return [(rows, columns, set(np.unique(places >> 8).tolist())) for rows, columns, places in stream]
+
+
+def test_parts_leave_out_what_is_cold() -> None:
+    """A warm cell of one text: one part around it, of that text. Two of one row, or of rows one below the other, are one part with what
+    lies between in a small picture; in a large one, where that costs more than a part, each row of each has its own."""
+    assert parts_around([(1, 2, 5)], (80, 160)) == [(slice(15, 35), slice(90, 130), {1})]
+    assert parts_around([(1, 2, 1), (2, 2, 5)], (80, 160)) == [(slice(15, 35), slice(0, 130), {1, 2})]
+    assert parts_around([(1, 2, 1), (1, 4, 5)], (80, 160)) == [(slice(15, 55), slice(0, 130), {1})]
+    assert parts_around([(1, 2, 1), (2, 2, 5)], (800, 1600)) == [
+        (slice(150, 250), slice(0, 500), {1}), (slice(150, 250), slice(900, 1300), {2}),
+        (slice(250, 350), slice(0, 500), {1}), (slice(250, 350), slice(900, 1300), {2}),
+    ]  # fmt: skip
+    assert parts_around([(1, 2, 1), (1, 4, 5)], (800, 1600)) == [
+        (slice(150, 250), slice(0, 500), {1}), (slice(250, 350), slice(0, 500), {1}),
+        (slice(350, 450), slice(900, 1300), {1}), (slice(450, 550), slice(900, 1300), {1}),
+    ]  # fmt: skip
 
 
 def test_the_least_step_that_shows() -> None:

