@@ -123,6 +123,29 @@ def decoded(result: Any) -> Any:
     return prepare(images.load(FILES[geometry.picture], **kept), geometry, (0.5,) * 3, (0.5,) * 3)
 
 
+def frame_to_input(result: Any) -> Any:
+    """A decoded frame to the model's input in its planes; through RGB and Pillow's resize where a commit has no other way."""
+    from fastloc.imaging.preprocess import prepare
+
+    try:
+        from fastloc.imaging.reduced_picture import ScaledPicture
+        from fastloc.video.sources.planes import Planes
+    except ImportError:
+        return frame_to_input_through_rgb(result)
+    geometry = result.geometry
+    planes = Planes.over(DECODED[geometry.picture])
+    picture = ScaledPicture(geometry.picture[::-1], lambda: Image.fromarray(planes.rgb()), planes.scaled)
+    return prepare(picture, geometry, (0.5,) * 3, (0.5,) * 3)
+
+
+def frame_to_input_through_rgb(result: Any) -> Any:
+    """The same, exactly that of a picture: converted to RGB, and resized by Pillow."""
+    from fastloc.imaging.preprocess import prepare
+
+    pixels = DECODED[result.geometry.picture].reformat(format="rgb24", threads=1).to_ndarray()
+    return prepare(Image.fromarray(pixels), result.geometry, (0.5,) * 3, (0.5,) * 3)
+
+
 # made where a step needs one, before the clock starts
 FILES: dict[tuple[int, int], bytes] = {}
 FRAMES: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
@@ -139,6 +162,8 @@ STEPS = {
     "frame drawn in planes": drawn_in_planes,
     "frame drawn in planes, two threads": drawn_in_planes,
     "file to input": decoded,
+    "frame to input": frame_to_input_through_rgb,
+    "frame to input in planes": frame_to_input,
     "points": lambda result: result.points(),
     "points, boxes": lambda result: (result.points(), result.boxes()),
     "points, boxes, labels": lambda result: (result.points(), result.boxes(), result.labels()),
@@ -173,7 +198,7 @@ def measured(case: str, order: str, step: str, repeats: int) -> dict[str, float]
         FILES[size] = jpeg_of(size)
     if STEPS[step] is drawn:
         FRAMES[size] = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    if STEPS[step] in (drawn_in_planes, drawn_for_an_encoder):
+    if STEPS[step] in (drawn_in_planes, drawn_for_an_encoder, frame_to_input, frame_to_input_through_rgb):
         DECODED[size] = as_yuv(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
     times, work = [], []
     before = held_kb()

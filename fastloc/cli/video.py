@@ -40,6 +40,7 @@ _JSON = "write a line of JSON a frame, to FILE, or to a folder for several video
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments of `fastloc video`."""
     from fastloc.imaging.images import MAX_PIXELS
+    from fastloc.imaging.reduced_picture import DECODES
     from fastloc.video.output.drawing import STYLES
     from fastloc.video.output.jobs import STDOUT
 
@@ -71,6 +72,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     time.add_argument(
         "--background", nargs="+", action="extend", type=prompt, default=[], metavar="TEXT", help="background texts, for --maps background"
     )
+    time.add_argument(
+        "--decode", choices=DECODES, default="full",
+        help="reduced: scale HD frames to the model's input in the decoder's own planes; similarities move a little (default: full)",
+    )  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="OUT", help=_OUTPUT)
     output.add_argument("--style", choices=tuple(STYLES), default="heat", help="style of the drawing (default: heat)")
@@ -189,8 +194,9 @@ def _stream(args: argparse.Namespace, localizer: Any, span: "Span") -> "Stream":
 
     maps = args.maps or ("background" if args.background else "frame")
     return stream(
-        span, args.texts, localizer, every=args.every, smooth=args.smooth, maps=maps, background=args.background, batch=args.batch or 1
-    )
+        span, args.texts, localizer, every=args.every, smooth=args.smooth, maps=maps, background=args.background, batch=args.batch or 1,
+        decode=args.decode,
+    )  # fmt: skip
 
 
 class _Sink:

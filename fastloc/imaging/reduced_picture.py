@@ -1,5 +1,7 @@
-"""JPEG files decoded at a half, a quarter or an eighth of their size, where a model's input is far smaller: the decoder leaves out the
-higher frequencies of each block, for a fraction of the time. The picture itself is decoded when somebody looks at it.
+"""Pictures of which a model's input is made without all of their pixels, which are made when somebody looks at them.
+
+JPEG files are decoded at a half, a quarter or an eighth of their size, where the input is far smaller: the decoder leaves out the higher
+frequencies of each block, for a fraction of the time. Decoded frames of a video are scaled in their own planes.
 """
 
 from __future__ import annotations
@@ -7,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from fastloc.errors import FastlocError, unknown
 from fastloc.utils.system.exhaustion import pass_on
 
-__all__ = ["DECODES", "MARGIN", "LatePicture", "ReducedPicture", "check_decode", "divisor"]
+__all__ = ["DECODES", "MARGIN", "LatePicture", "ReducedPicture", "ScaledPicture", "check_decode", "divisor"]
 
 Pair = tuple[int, int]
 
@@ -63,6 +67,18 @@ class ReducedPicture(LatePicture):
     def suffices(self, least: Pair) -> bool:
         """True where the reduced picture has at least (height, width) pixels."""
         return self.small.height >= least[0] and self.small.width >= least[1]
+
+
+class ScaledPicture(LatePicture):
+    """An upright RGB picture of full size whose pixels are not made yet, and which can be had at any other size at once.
+
+    Attributes:
+        scaled: gives float32 [3, h, w] within [0, 255] at a (height, width), by an interpolation of `preprocess.INTERPOLATIONS`
+    """
+
+    def __init__(self, size: Pair, make: Callable[[], Image.Image], scaled: Callable[[Pair, str], NDArray[np.float32]]) -> None:
+        super().__init__(size, make)
+        self.scaled = scaled
 
 
 def check_decode(decode: str) -> None:

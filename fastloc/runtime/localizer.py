@@ -237,7 +237,9 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
     def predict_frame(self, frame: Any, chosen: Selection, bgr: bool = False) -> Prediction:
         """The Prediction of one camera frame, for texts that `encode_texts` gave back, without making a picture of it.
 
-        frame: uint8 [H, W, 3], a numpy array; a tensor on the device goes in as it is where the file takes a camera's frames, [H, W, 3].
+        frame: uint8 [H, W, 3], a numpy array; a tensor on the device goes in as it is where the file takes a camera's frames, [H, W, 3]; or
+            an RGB PIL picture, as a `fastloc.imaging.reduced_picture.ScaledPicture` is, of which bgr says nothing.
+
         Raises ImageError for another.
         """
         return self.predict_frames([frame], chosen, bgr)[0]
@@ -248,15 +250,16 @@ class OnnxLocalizer(BaseLocalizer[Selection]):
         Raises ImageError for more frames than a file of a fixed batch takes.
         """
         given = self.manifest.input
-        if len(frames) > 1 and not all(isinstance(frame, np.ndarray) for frame in frames):
+        if len(frames) > 1 and not all(isinstance(frame, (np.ndarray, Image.Image)) for frame in frames):
             # each stays in the memory of its device
             return [self.predict_frame(frame, chosen, bgr) for frame in frames]
-        if len(frames) == 1 and given.kind == "frames" and given.layout == "NHWC" and given.bgr == bgr:
+        pictured = any(isinstance(frame, Image.Image) for frame in frames)
+        if len(frames) == 1 and given.kind == "frames" and given.layout == "NHWC" and given.bgr == bgr and not pictured:
             (frame,) = frames
             check_array(self.manifest, array := frame[None], str(self.path))
             geometries = [self._geometry((int(frame.shape[0]), int(frame.shape[1])))]
         else:
-            loaded = [pictures.load(np.asarray(frame), bgr=bgr) for frame in frames]
+            loaded = [frame if isinstance(frame, Image.Image) else pictures.load(np.asarray(frame), bgr=bgr) for frame in frames]
             geometries = [self._geometry(picture.size[::-1]) for picture in loaded]
             array = np.stack([picture_input(self.manifest, *each) for each in zip(loaded, geometries, strict=True)])
             if len(frames) > 1:

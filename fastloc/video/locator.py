@@ -10,6 +10,7 @@ from PIL import Image
 
 from fastloc.auto import load
 from fastloc.errors import FastlocError, heard
+from fastloc.imaging.reduced_picture import ScaledPicture, check_decode
 from fastloc.recipes.readout import LOGIT_SCALE
 from fastloc.results.batch_choice import BatchChoice, find_batch, fixed_batch
 from fastloc.results.prediction import Prediction
@@ -41,11 +42,16 @@ class Prompts:
 class Locator:
     """One way to call every localizer.
 
-    localizer: `fastloc.Localizer`, `fastloc.OnnxLocalizer`, or anything that is called with (PIL picture, texts) and returns a
-    `fastloc.Result`; by default the embedded model, in PyTorch where there is one.
+    Args:
+        localizer: `fastloc.Localizer`, `fastloc.OnnxLocalizer`, or anything that is called with (PIL picture, texts) and returns a
+            `fastloc.Result`; by default the embedded model, in PyTorch where there is one.
+        decode: "full", or "reduced": the input is made of a decoder's planes (`Frame.picture`) where a frame has some, without RGB pixels
+            of the frame's size. A function, and a device that resizes frames itself, get the full ones.
     """
 
-    def __init__(self, localizer: Any = None) -> None:
+    def __init__(self, localizer: Any = None, decode: str = "full") -> None:
+        check_decode(decode)
+        self.decode = decode
         self.localizer: Any = load() if localizer is None else localizer
         if not callable(self.localizer):
             kind = type(self.localizer).__name__
@@ -88,7 +94,7 @@ class Locator:
         if on_device(frame.native):
             found = self.localizer.predict_frame(frame.native, prompts.ready, frame.bgr)
         else:
-            found = self.localizer.predict_frame(frame.rgb, prompts.ready)
+            found = self.localizer.predict_frame(self._given(frame), prompts.ready)
         return found
 
     def locate_all(self, frames: Sequence[Frame], prompts: Prompts) -> list[Prediction]:
@@ -99,8 +105,20 @@ class Locator:
         if on_device(frames[0].native):
             found = self.localizer.predict_frames([frame.native for frame in frames], prompts.ready, frames[0].bgr)
         else:
-            found = self.localizer.predict_frames([frame.rgb for frame in frames], prompts.ready)
+            found = self.localizer.predict_frames([self._given(frame) for frame in frames], prompts.ready)
         return found
+
+    def reads_pixels(self, frame: Frame) -> bool:
+        """True where locating reads the frame's RGB pixels on the host."""
+        return not on_device(frame.native) and (self._picture(frame) is None)
+
+    def _given(self, frame: Frame) -> Any:
+        """A frame as `predict_frame` takes it."""
+        picture = self._picture(frame)
+        return frame.rgb if picture is None else picture
+
+    def _picture(self, frame: Frame) -> ScaledPicture | None:
+        return frame.picture if self.decode == "reduced" and self.prepares else None
 
     def check_batch(self, batch: int) -> None:
         """Raise FastlocError for more frames a call than the localizer takes."""

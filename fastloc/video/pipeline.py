@@ -76,7 +76,7 @@ class Pipeline(Described):
             found = handle.result()             # or ask handle.done() in your loop
 
     Args:
-        texts, localizer, every, smooth, maps, background: as for `fastloc.stream`.
+        texts, localizer, every, smooth, maps, background, decode: as for `fastloc.stream`.
         policy: "newest": a frame that still waits is replaced by the next one, and its handle raises FrameDropped; "every": `submit` waits
             while `room` frames do.
         bgr: arrays are blue, green, red, as OpenCV's are.
@@ -89,11 +89,12 @@ class Pipeline(Described):
     def __init__(
         self, texts: str | Sequence[str] | None, localizer: Any = None, *, policy: str = "newest", every: int = 1, smooth: float = 0.0,
         maps: str | Sequence[float] = "frame", background: Sequence[str] = (), bgr: bool = False, room: int = 2,
+        decode: str = "full",
     ) -> None:  # fmt: skip
         self._describe(locals())
         if policy not in POLICIES:
             raise FastlocError(unknown("policy", policy, POLICIES))
-        self._worker = Worker(texts, localizer, every=every, smooth=smooth, maps=maps, background=background)
+        self._worker = Worker(texts, localizer, every=every, smooth=smooth, maps=maps, background=background, decode=decode)
         self._policy, self._room = policy, room
         self._count, self._bgr, self._depth = itertools.count(), bgr, StreamDepth()
         self._begun = time.monotonic()

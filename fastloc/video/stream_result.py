@@ -56,10 +56,13 @@ class StreamResult:
 
     @cached_property
     def result(self) -> Result:
-        """The `fastloc.Result`, made on first use: it takes the frame's pixels to the host. They become a picture at its first use: points
-        and drawings need none."""
-        pixels = self.frame.rgb
-        return self.located.result(LatePicture((pixels.shape[1], pixels.shape[0]), lambda: Image.fromarray(pixels)))
+        """The `fastloc.Result`, made on first use: it takes the frame's pixels to the host, but for a decoder's planes. They become a
+        picture at its first use: points and drawings need none."""
+        picture: LatePicture | None = None if self.frame.converted else self.frame.picture
+        if picture is None:
+            pixels = self.frame.rgb
+            picture = LatePicture((pixels.shape[1], pixels.shape[0]), lambda: Image.fromarray(pixels))
+        return self.located.result(picture)
 
     def __repr__(self) -> str:
         return f"StreamResult({self.frame!r}, {', '.join(map(repr, self.texts))}{', reused' if self.reused else ''})"

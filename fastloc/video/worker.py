@@ -31,6 +31,7 @@ class Worker:
         texts, localizer: see `Locator`.
         every: every how many frames the model runs; those between get the last map.
         smooth, maps: see `Temporal`.
+        decode: see `Locator`.
         background: texts that maps="background" holds the others against; by default `temporal.BACKGROUND`.
 
     Raises: TextError, FastlocError for what is wrong with any of them.
@@ -38,11 +39,11 @@ class Worker:
 
     def __init__(
         self, texts: str | Sequence[str] | None, localizer: Any = None, *, every: int = 1, smooth: float = 0.0,
-        maps: str | Sequence[float] = "frame", background: Sequence[str] = (),
+        maps: str | Sequence[float] = "frame", background: Sequence[str] = (), decode: str = "full",
     ) -> None:  # fmt: skip
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise FastlocError(f"every must be a whole number, 1 or more, got {every!r}; the model runs on one of so many frames")
-        self.locator = Locator(localizer)
+        self.locator = Locator(localizer, decode)
         self.temporal = Temporal(smooth, maps, self.locator.logit_scale)
         if background and self.temporal.maps != "background":
             raise FastlocError(f"maps must be 'background' where background texts are set, got {maps!r}")

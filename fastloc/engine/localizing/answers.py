@@ -22,7 +22,8 @@ from fastloc.engine.tower_kinds import AnyEngine, AnyTower
 from fastloc.errors import ImageError
 from fastloc.functional.frame_formats import check_values, shared
 from fastloc.imaging.example import Example
-from fastloc.imaging.geometry import VARYING, Geometry, both_sides, fit
+from fastloc.imaging.geometry import VARYING, Geometry, both_sides, fit, size_text
+from fastloc.imaging.images import load
 from fastloc.imaging.preprocess import prepare
 from fastloc.recipes import Recipe
 from fastloc.recipes.presence import Calibration, presence
@@ -228,13 +229,20 @@ class Answers(BaseLocalizer[list[str]]):
     def predict_frame(self, frame: Any, prompts: list[str], bgr: bool = False) -> Prediction:
         """The Prediction of one camera frame, for texts that `encode_texts` returned; the frame is not converted to a picture.
 
-        frame: uint8 [H, W, 3], a numpy array, or anything with `__dlpack__` on any device, whose pixels are never copied to the host.
+        frame: uint8 [H, W, 3], a numpy array, or anything with `__dlpack__` on any device, whose pixels are never copied to the host; or an
+            RGB PIL picture, as a `fastloc.imaging.reduced_picture.ScaledPicture` is, of which bgr says nothing.
+
         Raises ImageError for another.
         """
         return self.predict_frames([frame], prompts, bgr)[0]
 
     def predict_frames(self, frames: Sequence[Any], prompts: list[str], bgr: bool = False) -> list[Prediction]:
         """The Prediction of each of several camera frames of one size, as `predict_frame` has it, in one pass through the image tower."""
+        if any(isinstance(each, Image.Image) for each in frames):
+            images = [each if isinstance(each, Image.Image) else load(each, bgr=bgr) for each in frames]
+            if len({each.size for each in images}) > 1:
+                raise ImageError(f"frames of a batch must be of one size, got {', '.join(size_text(each.size[::-1]) for each in images)}")
+            return self._predict(images, [self.geometry(each.size[::-1]) for each in images], prompts)
         pixels = [torch.from_numpy(np.require(each, None, ["C", "W"])) if isinstance(each, np.ndarray) else shared(each) for each in frames]
         # raises for a wrong one before they are put together
         geometries = [self.frame_geometry(each[None]) for each in pixels]

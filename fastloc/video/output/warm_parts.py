@@ -144,7 +144,7 @@ def _parts(cells: _Cells, runs: Sequence[Run]) -> Iterator[Part]:
         around = slice(max(min(top, cells.rows.shape[1] - 2), 0), end + 1)
         columns = slice(cells.lefts[left], cells.lefts[right])
         texts = np.flatnonzero(cells.rivals[:, top:end, left:right].any(axis=(1, 2))).tolist()
-        cut = cells.cut[:, top:end].any(axis=1).tolist()
+        cut: list[bool] = np.logical_or.reduce(cells.cut[:, top:end], axis=1).tolist()
         for rows in _cut(slice(cells.tops[top], cells.tops[end]), columns.stop - columns.start):
             shape = rows.stop - rows.start, columns.stop - columns.start
             values = strip[: shape[0] * shape[1]].reshape(shape)

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from fastloc.imaging.reduced_picture import ScaledPicture
 from fastloc.utils.fork_safety import renewed_after_fork
 from fastloc.video.sources.planes import Planes
 
@@ -65,6 +67,14 @@ class Frame:
         from fastloc.video.sources.av_pixels import planes_of
 
         return planes_of(self.native)
+
+    @property
+    def picture(self) -> ScaledPicture | None:
+        """The picture of which a model's input is made by scaling `planes`, and whose RGB pixels are `rgb`; None where there are none."""
+        planes = self.planes
+        if planes is None:
+            return None
+        return ScaledPicture((self.size[1], self.size[0]), lambda: Image.fromarray(self.rgb), planes.scaled)
 
     @property
     def converted(self) -> bool:

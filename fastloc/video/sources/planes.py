@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-__all__ = ["Planes", "to_yuv"]
+__all__ = ["Planes", "to_rgb", "to_yuv"]
 
 Plane = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -18,6 +19,9 @@ RED, BLUE = 0.2126, 0.0722
 GREEN = 1 - RED - BLUE
 # steps from black to white, and of chroma from one end to the other, of limited range (3.4 and 3.5 there); black, and no colour
 LUMA, CHROMA, BLACK, GREY = 219, 224, 16, 128
+# libswscale's weights of rows are of 12 bits, so that levels shift by several steps from row to row where one row is made of many: beyond
+# three times the rows by lanczos, four by bicubic, and twelve by areas, which come first up to twice the size
+SHARP, FAR = 3, 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,29 @@ class Planes:
             new[:] = old
         return made
 
+    def scaled(self, size: tuple[int, int], interpolation: str = "bicubic") -> NDArray[np.float32]:
+        """RGB, float32 [3, h, w] within [0, 255], not rounded: the planes scaled to (height, width) by libswscale, antialiased, and then
+        converted. Of a frame far larger that is a tenth of the work of converting all of it and resizing that.
+
+        interpolation: a name of `preprocess.INTERPOLATIONS`; libswscale's bicubic is a little sharper than Pillow's. Frames of more than
+        `SHARP` times the rows are first scaled to twice the size by areas, and those beyond `FAR` times are converted and resized.
+        """
+        high, wide = self.shape
+        times = max(high / size[0], wide / size[1])
+        if interpolation == "nearest":
+            small = _scaled(self.native, size, "POINT")
+        elif times > FAR:
+            from fastloc.imaging.preprocess import INTERPOLATIONS
+
+            resized = Image.fromarray(self.rgb()).resize(size[::-1], INTERPOLATIONS[interpolation])
+            return np.asarray(resized, np.float32).transpose(2, 0, 1)
+        elif high > SHARP * size[0]:
+            twice = 2 * size[0], min(2 * size[1], wide)
+            small = _scaled(_scaled(self.native, twice, "AREA"), size, interpolation.upper())
+        else:
+            small = _scaled(self.native, size, interpolation.upper())
+        return to_rgb(np.stack([_view(plane) for plane in small.planes]).astype(np.float32))
+
     def rgb(self) -> NDArray[np.uint8]:
         """uint8 [H, W, 3]."""
         from av.video.reformatter import Colorspace
@@ -84,6 +111,30 @@ def to_yuv(colours: NDArray[Any]) -> Floats:
     luma = RED * red + GREEN * green + BLUE * blue
     differences = ((blue - luma) / (2 - 2 * BLUE), (red - luma) / (2 - 2 * RED))
     return np.stack([BLACK + LUMA * luma, *(GREY + CHROMA * difference for difference in differences)], axis=-1)
+
+
+def to_rgb(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Luma and the differences of blue and red, float32 [3, h, w], BT.709 in limited range, as RGB within [0, 255], not rounded."""
+    luma, blue, red = (planes[0] - BLACK) * np.float32(255 / LUMA), planes[1] - GREY, planes[2] - GREY
+    blue *= np.float32(255 / CHROMA * (2 - 2 * BLUE))
+    red *= np.float32(255 / CHROMA * (2 - 2 * RED))
+    made = np.empty_like(planes)
+    np.add(luma, red, out=made[0])
+    np.add(luma, blue, out=made[2])
+    # luma is the sum of the three, each with its share
+    blue *= np.float32(BLUE / GREEN)
+    red *= np.float32(RED / GREEN)
+    np.subtract(luma, blue, out=made[1])
+    made[1] -= red
+    np.clip(made, 0, 255, out=made)
+    return made
+
+
+def _scaled(native: Any, size: tuple[int, int], scaler: str) -> Any:
+    """The planes of an `av.VideoFrame` at (height, width), chroma as fine as luma, by an `av.video.reformatter.Interpolation`."""
+    from av.video.reformatter import Interpolation, VideoReformatter
+
+    return VideoReformatter().reformat(native, size[1], size[0], "yuv444p", interpolation=Interpolation[scaler], threads=1)
 
 
 def _view(plane: Any) -> Plane:
