@@ -44,6 +44,8 @@ RECORD = REPO / "benchmarks" / "records" / "readouts_cost.json"
 # height, width and texts
 CASES = {"12 Mpx": (3000, 4000, 10), "1080p": (1080, 1920, 4)}
 ORDERS = ("picture", "grid", "softmax")
+# results of a process: of a picture that comes alone, and of a video's frames, which come by the thousand
+REPEATS = {"12 Mpx": 3, "1080p": 15}
 
 
 def result_of(case: str, order: str) -> Any:
@@ -266,7 +268,8 @@ def main() -> None:
     parser.add_argument("--against", metavar="COMMIT", help="a commit, whose package is unpacked into a temporary folder")
     parser.add_argument("--record", action="store_true", help=f"write benchmarks/records/{RECORD.name}; needs --against")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=3, help="results a process")
+    usual = ", ".join(f"{count} of {case}" for case, count in REPEATS.items())
+    parser.add_argument("--repeats", type=int, help=f"results a process (default: {usual})")
     parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     parser.add_argument("--orders", nargs="+", default=list(ORDERS[:1]), choices=ORDERS)
@@ -282,7 +285,8 @@ def main() -> None:
         head = _head(args) if args.record else {}
         rows = []
         for case, order, step in product(args.cases, args.orders, args.steps):
-            rounds = [[child(each, case, order, step, args.repeats) for each in folders] for _ in range(args.rounds)]
+            repeats = args.repeats or REPEATS[case]
+            rounds = [[child(each, case, order, step, repeats) for each in folders] for _ in range(args.rounds)]
             rows.append(row_of(case, order, step, rounds))
             print(_line(rows[-1]), flush=True)
     if args.record:
@@ -297,7 +301,8 @@ def _head(args: argparse.Namespace) -> dict[str, Any]:
 
     facts = record.head(("PIL", "av"))
     facts["versions"] = {name: facts["versions"][name] for name in ("fastloc", "numpy", "PIL", "av")}
-    return {**facts, "threads": 1, "against": short(args.against), "rounds": args.rounds, "repeats": args.repeats}
+    return {**facts, "threads": 1, "against": short(args.against), "rounds": args.rounds,
+            "repeats": {case: args.repeats or REPEATS[case] for case in args.cases}}  # fmt: skip
 
 
 def _line(row: dict[str, Any]) -> str:

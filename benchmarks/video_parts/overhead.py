@@ -1,7 +1,8 @@
 """The cost of a frame around the model: every stage alone, and the stream beside the model alone, in turns.
 
-    stages    milliseconds a frame, each on its own in one thread: `decode` h264, `convert` to RGB, `locate` (resize and model), `draw` the
-              heat, `encode` h264; and of what a caller may ask: `read` (heatmaps at the frame's size, their peaks and boxes)
+    stages    milliseconds a frame, each on its own in one thread: `decode` h264, `convert` to RGB, which reduced frames do not need,
+              `locate` (resize and model), `draw` the heat, `encode` h264; and of what a caller may ask: `read` (heatmaps at the frame's
+              size, their peaks and boxes)
     rounds    the same frames by `model` (a loop over pixels that are there already), `stream` (a file decoded, converted and located, and
               nothing done with what is found) and `video` (drawn and encoded as well), one after the other, again and again
     over      time of a frame over that of the model alone, of the same round
@@ -41,16 +42,17 @@ ROUNDS = 15
 def run(quick: bool = False, seconds: float = 600.0) -> dict[str, Any]:
     """A row of stages and rounds for every size and model, in about so many seconds; and what is handed over costs."""
     rows: list[Row] = []
-    sizes, chosen = (QUICK, ("embedded, torch",)) if quick else (SIZES, tuple(MODELS))
+    sizes, cases = (QUICK, CASES[:1]) if quick else (SIZES, CASES)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        models = {name: MODELS[name](folder) for name in chosen}
-        share = seconds / len(models) / len(sizes)
+        models = {name: MODELS[name](folder) for name in dict.fromkeys(name for name, _ in cases)}
+        share = seconds / len(cases) / len(sizes)
         for label, size in sizes.items():
             clip = moving_scenes.clip(2, THINGS, size, seconds=(KEPT if quick else FRAMES) / 30, noise=2.0)
             path = moving_scenes.write(clip, folder / f"{label}.mp4")
-            for name, localizer in models.items():
-                rows.append({"size": label, "model": name, **Bench(path, localizer).row(0 if quick else share)})
+            for name, decode in cases:
+                measured = Bench(path, models[name], decode).row(0 if quick else share)
+                rows.append({"size": label, "model": name if decode == "full" else f"{name}, {decode}", **measured})
                 print("\n".join(lines({"rows": rows[-1:]})), flush=True)
     return {"texts": len(THINGS), "rows": rows, "handed_over": handed_over(200 if quick else MANY)}
 
@@ -88,11 +90,15 @@ MODELS: dict[str, Callable[[Path], Any]] = {
 }  # fmt: skip
 
 
-class Bench:
-    """One file and one model."""
+# a model, and how frames are decoded for it
+CASES = (*((name, "full") for name in MODELS), ("embedded, onnxruntime", "reduced"), ("ViT-B/16 448 px, onnxruntime", "reduced"))
 
-    def __init__(self, path: Path, localizer: Any) -> None:
-        self.path, self.localizer, self.locator = path, localizer, Locator(localizer)
+
+class Bench:
+    """One file, one model, and how its frames are decoded."""
+
+    def __init__(self, path: Path, localizer: Any, decode: str = "full") -> None:
+        self.path, self.localizer, self.decode, self.locator = path, localizer, decode, Locator(localizer, decode)
         self.prompts = self.locator.prepare(THINGS)
         self.kept = list(itertools.islice(_frames(path), KEPT))
 
@@ -115,7 +121,7 @@ class Bench:
         from fastloc.video.output.drawing import Drawer
 
         drawer, times, found = Drawer(), {"decode": _each(_frames(self.path))}, []
-        times["convert"] = _median(lambda frame: frame.rgb, self.kept)
+        times["convert"] = _median(lambda frame: frame.rgb, self.kept) if self.locator.reads_pixels(self.kept[0]) else 0.0
         # the first call takes its time
         self.locator.locate(self.kept[0], self.prompts)
         some = self.kept[: KEPT // 2]
@@ -132,7 +138,7 @@ class Bench:
         return (self.locator.locate(frame, self.prompts) for frame in itertools.islice(itertools.cycle(self.kept), count))
 
     def stream(self, count: int) -> Iterator[Any]:
-        with fastloc.stream(self.path, THINGS, self.localizer, policy="every") as stream:
+        with fastloc.stream(self.path, THINGS, self.localizer, policy="every", decode=self.decode) as stream:
             yield from itertools.islice(stream, count)
 
     def video(self, count: int) -> Iterator[Any]:

@@ -49,14 +49,18 @@ def prepare(
     # the part of the resized picture that lies within the input, and its place there
     rows, columns = slice(max(top, 0), min(top + h, geometry.resized[0])), slice(max(left, 0), min(left + w, geometry.resized[1]))
     whole = rows.stop - rows.start == h and columns.stop - columns.start == w
-    made: NDArray[np.float32] = np.empty((3, h, w), np.float32) if whole else np.zeros((3, h, w), np.float32)
-    inner = made[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    made: NDArray[np.float32]
     if isinstance(picture, ScaledPicture):
-        inner[:] = picture.scaled(geometry.resized, interpolation)[:, rows, columns]
+        resized = picture.scaled(geometry.resized, interpolation)[:, rows, columns]
     else:
         small, box = (picture.small, picture.box) if isinstance(picture, ReducedPicture) else (picture, None)
-        resized = small.resize(geometry.resized[::-1], INTERPOLATIONS[interpolation], box)
-        inner[:] = np.asarray(resized)[rows, columns].transpose(2, 0, 1)
+        resized = np.asarray(small.resize(geometry.resized[::-1], INTERPOLATIONS[interpolation], box))[rows, columns].transpose(2, 0, 1)
+    if whole and resized.dtype == np.float32 and resized.flags.c_contiguous:
+        made = inner = resized
+    else:
+        made = np.empty((3, h, w), np.float32) if whole else np.zeros((3, h, w), np.float32)
+        inner = made[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        inner[:] = resized
     # planes first: arithmetic across interleaved colours takes nine times as long
     inner /= np.float32(255)
     inner -= middle

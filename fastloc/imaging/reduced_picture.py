@@ -73,7 +73,7 @@ class ScaledPicture(LatePicture):
     """An upright RGB picture of full size whose pixels are not made yet, and which can be had at any other size at once.
 
     Attributes:
-        scaled: gives float32 [3, h, w] within [0, 255] at a (height, width), by an interpolation of `preprocess.INTERPOLATIONS`
+        scaled: gives a new array, float32 [3, h, w] within [0, 255], at a (height, width), by one of `preprocess.INTERPOLATIONS`
     """
 
     def __init__(self, size: Pair, make: Callable[[], Image.Image], scaled: Callable[[Pair, str], NDArray[np.float32]]) -> None:

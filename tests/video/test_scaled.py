@@ -48,11 +48,14 @@ def scene(size: tuple[int, int] = SIZE) -> Any:
 
 
 def test_colours_are_those_of_the_other_direction() -> None:
-    colours = np.random.default_rng(0).uniform(0, 255, (50, 60, 3))
-    back = to_rgb(np.moveaxis(to_yuv(colours), -1, 0).astype(np.float32))
-    np.testing.assert_allclose(np.moveaxis(back, 0, -1), colours, atol=1e-3)
-    # colours that no screen has end at its edge
-    np.testing.assert_array_equal(to_rgb(np.array([255, 128, 240], np.float32).reshape(3, 1, 1)).ravel()[[0, 2]], [255, 255])
+    """Planes of every value, turned to RGB and back; colours that no screen has end at its edge."""
+    luma, blue, red = (each.astype(np.uint8) for each in np.meshgrid(range(0, 256, 5), range(0, 256, 15), range(0, 256, 15)))
+    found = to_rgb(luma.reshape(1, -1), blue.reshape(1, -1), red.reshape(1, -1))
+    assert found.dtype == np.float32 and found.min() == 0 and found.max() == 255
+    inside = ((found > 0) & (found < 255)).all(0).ravel()
+    back = to_yuv(np.moveaxis(found, 0, -1)).reshape(-1, 3)
+    assert inside.mean() > 0.1
+    np.testing.assert_allclose(back[inside], np.stack([luma, blue, red], axis=-1).reshape(-1, 3)[inside], atol=1e-3)
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)

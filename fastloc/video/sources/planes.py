@@ -74,8 +74,8 @@ class Planes:
         return made
 
     def scaled(self, size: tuple[int, int], interpolation: str = "bicubic") -> NDArray[np.float32]:
-        """RGB, float32 [3, h, w] within [0, 255], not rounded: the planes scaled to (height, width) by libswscale, antialiased, and then
-        converted. Of a frame far larger that is a tenth of the work of converting all of it and resizing that.
+        """New RGB, float32 [3, h, w] within [0, 255], not rounded: the planes scaled to (height, width) by libswscale, antialiased, and
+        then converted. Of a frame far larger that is a tenth of the work of converting all of it and resizing that.
 
         interpolation: a name of `preprocess.INTERPOLATIONS`; libswscale's bicubic is a little sharper than Pillow's. Frames of more than
         `SHARP` times the rows are first scaled to twice the size by areas, and those beyond `FAR` times are converted and resized.
@@ -88,13 +88,13 @@ class Planes:
             from fastloc.imaging.preprocess import INTERPOLATIONS
 
             resized = Image.fromarray(self.rgb()).resize(size[::-1], INTERPOLATIONS[interpolation])
-            return np.asarray(resized, np.float32).transpose(2, 0, 1)
+            return np.ascontiguousarray(np.asarray(resized, np.float32).transpose(2, 0, 1))
         elif high > SHARP * size[0]:
             twice = 2 * size[0], min(2 * size[1], wide)
             small = _scaled(_scaled(self.native, twice, "AREA"), size, interpolation.upper())
         else:
             small = _scaled(self.native, size, interpolation.upper())
-        return to_rgb(np.stack([_view(plane) for plane in small.planes]).astype(np.float32))
+        return to_rgb(*map(_view, small.planes))
 
     def rgb(self) -> NDArray[np.uint8]:
         """uint8 [H, W, 3]."""
@@ -113,19 +113,22 @@ def to_yuv(colours: NDArray[Any]) -> Floats:
     return np.stack([BLACK + LUMA * luma, *(GREY + CHROMA * difference for difference in differences)], axis=-1)
 
 
-def to_rgb(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Luma and the differences of blue and red, float32 [3, h, w], BT.709 in limited range, as RGB within [0, 255], not rounded."""
-    luma, blue, red = (planes[0] - BLACK) * np.float32(255 / LUMA), planes[1] - GREY, planes[2] - GREY
-    blue *= np.float32(255 / CHROMA * (2 - 2 * BLUE))
-    red *= np.float32(255 / CHROMA * (2 - 2 * RED))
-    made = np.empty_like(planes)
-    np.add(luma, red, out=made[0])
-    np.add(luma, blue, out=made[2])
+def to_rgb(luma: Plane, blue: Plane, red: Plane) -> NDArray[np.float32]:
+    """Planes uint8 [h, w] of one size, BT.709 in limited range, as RGB within [0, 255], float32 [3, h, w], not rounded."""
+    made = np.empty((3, *luma.shape), np.float32)
+    # in place, a colour each: new memory costs more than the arithmetic
+    for index, plane, zero, scale in (
+        (1, luma, BLACK, 255 / LUMA), (2, blue, GREY, 255 / CHROMA * (2 - 2 * BLUE)), (0, red, GREY, 255 / CHROMA * (2 - 2 * RED)),
+    ):  # fmt: skip
+        made[index] = plane
+        made[index] -= np.float32(zero)
+        made[index] *= np.float32(scale)
+    made[0] += made[1]
+    made[2] += made[1]
     # luma is the sum of the three, each with its share
-    blue *= np.float32(BLUE / GREEN)
-    red *= np.float32(RED / GREEN)
-    np.subtract(luma, blue, out=made[1])
-    made[1] -= red
+    for index, share in ((0, RED), (2, BLUE)):
+        made[1] -= made[index] * np.float32(share)
+    made[1] *= np.float32(1 / GREEN)
     np.clip(made, 0, 255, out=made)
     return made
 
