@@ -134,8 +134,8 @@ def test_a_frame_that_cannot_be_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
 
     given = frame(smooth()).planes
     monkeypatch.setattr("av.video.reformatter.VideoReformatter", lambda: SimpleNamespace(reformat=fails))
-    with pytest.raises(ImageError, match=r"a frame cannot be scaled to 20 x 30 \(ValueError\)"):
-        given.scaled((20, 30))
+    with pytest.raises(ImageError, match=r"a frame cannot be scaled to 200 x 300 \(ValueError\)"):
+        given.scaled((200, 300))
 
 
 def test_the_picture_is_the_frame() -> None:
