@@ -52,6 +52,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     add_source(group)
     add_execution(group)
+    group.add_argument(
+        "--decode", choices=DECODES, default="full",
+        help="reduced: scale HD frames to the model's input in the decoder's own planes; similarities move a little (default: full)",
+    )  # fmt: skip
     add_self_check(group)
     add_exported(group)
     add_method(parser.add_argument_group("method"))
@@ -72,10 +76,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     time.add_argument(
         "--background", nargs="+", action="extend", type=prompt, default=[], metavar="TEXT", help="background texts, for --maps background"
     )
-    time.add_argument(
-        "--decode", choices=DECODES, default="full",
-        help="reduced: scale HD frames to the model's input in the decoder's own planes; similarities move a little (default: full)",
-    )  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", type=Path, metavar="OUT", help=_OUTPUT)
     output.add_argument("--style", choices=tuple(STYLES), default="heat", help="style of the drawing (default: heat)")

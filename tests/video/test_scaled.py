@@ -3,6 +3,7 @@
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -99,6 +100,14 @@ def test_every_fit(how: str) -> None:
     assert np.abs(found - expected).mean() < 2.5 / 255 / 0.26
 
 
+def test_an_untagged_frame_of_high_definition_is_the_tagged_one() -> None:
+    pixels = smooth((600, 1100))
+    tagged, untagged = frame(pixels), frame(pixels)
+    untagged.native.colorspace, untagged.native.color_range = 2, 0
+    np.testing.assert_array_equal(untagged.planes.scaled((112, 200)), tagged.planes.scaled((112, 200)))
+    np.testing.assert_array_equal(untagged.rgb, tagged.rgb)
+
+
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("times", [1.5, 2.5, 3, 3.5, 5, 7, 12, 23.5, 40])
 def test_grey_stays_grey_at_every_scale(interpolation: str, times: float) -> None:
@@ -117,6 +126,16 @@ def test_a_frame_that_is_far_too_large() -> None:
     given = frame(smooth((64, 2048)))
     expected = np.asarray(Image.fromarray(given.planes.rgb()).resize((2, 4), Image.Resampling.BICUBIC), np.float32)
     np.testing.assert_array_equal(given.planes.scaled((4, 2)), expected.transpose(2, 0, 1))
+
+
+def test_a_frame_that_cannot_be_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ValueError("no")
+
+    given = frame(smooth()).planes
+    monkeypatch.setattr("av.video.reformatter.VideoReformatter", lambda: SimpleNamespace(reformat=fails))
+    with pytest.raises(ImageError, match=r"a frame cannot be scaled to 200 x 300 \(ValueError\)"):
+        given.scaled((200, 300))
 
 
 def test_the_picture_is_the_frame() -> None:

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fastloc.errors import ImageError
+from fastloc.imaging.geometry import size_text
+
 __all__ = ["Planes", "to_rgb", "to_yuv"]
 
 Plane = NDArray[np.uint8]
@@ -79,21 +82,24 @@ class Planes:
 
         interpolation: a name of `preprocess.INTERPOLATIONS`; libswscale's bicubic is a little sharper than Pillow's. Frames of more than
         `SHARP` times the rows are first scaled to twice the size by areas, and those beyond `FAR` times are converted and resized.
+
+        Raises ImageError for a frame that cannot be scaled.
         """
         high, wide = self.shape
-        times = max(high / size[0], wide / size[1])
         if interpolation == "nearest":
-            small = _scaled(self.native, size, "POINT")
-        elif times > FAR:
+            steps = [("POINT", size)]
+        elif max(high / size[0], wide / size[1]) > FAR:
             from fastloc.imaging.preprocess import INTERPOLATIONS
 
             resized = Image.fromarray(self.rgb()).resize(size[::-1], INTERPOLATIONS[interpolation])
             return np.ascontiguousarray(np.asarray(resized, np.float32).transpose(2, 0, 1))
-        elif high > SHARP * size[0]:
-            twice = 2 * size[0], min(2 * size[1], wide)
-            small = _scaled(_scaled(self.native, twice, "AREA"), size, interpolation.upper())
         else:
-            small = _scaled(self.native, size, interpolation.upper())
+            steps = [(interpolation.upper(), size)]
+            if high > SHARP * size[0]:
+                steps.insert(0, ("AREA", (2 * size[0], min(2 * size[1], wide))))
+        small = self.native
+        for scaler, to in steps:
+            small = _scaled(small, to, scaler)
         return to_rgb(*map(_view, small.planes))
 
     def rgb(self) -> NDArray[np.uint8]:
@@ -135,9 +141,13 @@ def to_rgb(luma: Plane, blue: Plane, red: Plane) -> NDArray[np.float32]:
 
 def _scaled(native: Any, size: tuple[int, int], scaler: str) -> Any:
     """The planes of an `av.VideoFrame` at (height, width), chroma as fine as luma, by an `av.video.reformatter.Interpolation`."""
+    from av import FFmpegError
     from av.video.reformatter import Interpolation, VideoReformatter
 
-    return VideoReformatter().reformat(native, size[1], size[0], "yuv444p", interpolation=Interpolation[scaler], threads=1)
+    try:
+        return VideoReformatter().reformat(native, size[1], size[0], "yuv444p", interpolation=Interpolation[scaler], threads=1)
+    except (FFmpegError, ValueError) as error:
+        raise ImageError(f"a frame cannot be scaled to {size_text(size)} ({type(error).__name__})") from None
 
 
 def _view(plane: Any) -> Plane:
