@@ -13,7 +13,8 @@
 Every round runs each number of pictures a call once, beginning with another one each time. A ratio is the time of one picture a call over
 that of a batch, of the same round, so that above 1 the batch is faster; printed are its median, least and greatest. "error" is the largest
 difference of a similarity from that of one picture a call; grids of rows are float16. "auto" is what `--batch auto` chooses before that.
-ViT-B/16 has random weights, which cost the same as trained ones. Ratios of a machine that does other things are provisional.
+ViT-B/32 has random weights, which cost the same as trained ones; ViT-B/16 at 448 pixels would take an hour and more on two cores. Ratios of
+a machine that does other things are provisional.
 
 --seconds is for the whole run: each row has its share of what is left, and makes rounds until it is over, 3 at least, so that a slow
 machine can take longer. The record has the rounds of each row, and the seconds that were asked for and taken.
@@ -63,7 +64,7 @@ def embedded_onnx(folder: Path) -> dict[str, Any]:
 
 
 def vit(_: Path) -> dict[str, Any]:
-    return {"model": "ViT-B-16", "pretrained": "random", "size": (448, 448)}
+    return {"model": "ViT-B-32", "pretrained": "random"}
 
 
 def vit_onnx(folder: Path) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def vit_onnx(folder: Path) -> dict[str, Any]:
 
     path = folder / "vit.onnx"
     if not path.exists():
-        export(Localizer("ViT-B-16", "random", size=(448, 448)), path, Options(texts=TEXTS, batch=None))
+        export(Localizer("ViT-B-32", "random"), path, Options(texts=TEXTS, batch=None))
     return {"model": str(path)}
 
 
