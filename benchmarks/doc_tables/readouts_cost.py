@@ -23,9 +23,7 @@ def cost_table(record: dict[str, Any]) -> str:
         *(("own MB", "own MB now") if own else ()),
     )  # fmt: skip
     versions = ", ".join(f"{name} {version}" for name, version in part["versions"].items())
-    results = f"{part['repeats']} results"
-    if isinstance(part["repeats"], dict):
-        results = ", ".join(f"{count} results of {case}" for case, count in part["repeats"].items())
+    results = " or ".join(f"{count} results of {case}" for case, count in part["repeats"].items())
     words = (
         f"The median of {part['rounds']} rounds by turns, each a process of {results} on one thread, and the lowest and the "
         f"highest round. MB: what the first one adds to the process{_OWN if own else ''}. {part['machine']}, load "

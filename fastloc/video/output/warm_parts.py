@@ -43,7 +43,7 @@ Block = tuple[int, int, int, int]
 MOST = 256
 # pixels of a part, which stay in the cache with all that is made of them
 CHUNK = 1 << 16
-# pixels that are painted in the time that a part's own calls take
+# cold pixels that are painted along rather than that another part begins, whose calls take time of their own
 PART = 1 << 13
 # heat that is left of the rounding to bytes, so that less than a step more is no more
 TOP = np.float32(255.5)
