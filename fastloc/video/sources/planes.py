@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,7 +108,8 @@ class Planes:
         from av.video.reformatter import Colorspace
 
         # an untagged frame is BT.709 too: the matrix was chosen when the planes were taken
-        pixels: Plane = self.native.reformat(format="rgb24", src_colorspace=Colorspace.ITU709, threads=1).to_ndarray()
+        made = _KEPT.scaler("RGB").reformat(self.native, format="rgb24", src_colorspace=Colorspace.ITU709, threads=1)
+        pixels: Plane = made.to_ndarray()
         return pixels
 
 
@@ -142,12 +144,31 @@ def to_rgb(luma: Plane, blue: Plane, red: Plane) -> NDArray[np.float32]:
 def _scaled(native: Any, size: tuple[int, int], scaler: str) -> Any:
     """The planes of an `av.VideoFrame` at (height, width), chroma as fine as luma, by an `av.video.reformatter.Interpolation`."""
     from av import FFmpegError
-    from av.video.reformatter import Interpolation, VideoReformatter
+    from av.video.reformatter import Interpolation
 
     try:
-        return VideoReformatter().reformat(native, size[1], size[0], "yuv444p", interpolation=Interpolation[scaler], threads=1)
+        return _KEPT.scaler(scaler).reformat(native, size[1], size[0], "yuv444p", interpolation=Interpolation[scaler], threads=1)
     except (FFmpegError, ValueError) as error:
         raise ImageError(f"a frame cannot be scaled to {size_text(size)} ({type(error).__name__})") from None
+
+
+class _Kept(threading.local):
+    """What libswscale has worked out for a thread's frames, which takes a good share of the time of scaling one: one for each kind of work.
+    It begins anew by itself where sizes change."""
+
+    def __init__(self) -> None:
+        self._scalers: dict[str, Any] = {}
+
+    def scaler(self, work: str) -> Any:
+        """The `av.video.reformatter.VideoReformatter` of a kind of work."""
+        from av.video.reformatter import VideoReformatter
+
+        if work not in self._scalers:
+            self._scalers[work] = VideoReformatter()
+        return self._scalers[work]
+
+
+_KEPT = _Kept()
 
 
 def _view(plane: Any) -> Plane:
