@@ -108,8 +108,7 @@ class Planes:
         from av.video.reformatter import Colorspace
 
         # an untagged frame is BT.709 too: the matrix was chosen when the planes were taken
-        made = _KEPT.scaler("RGB").reformat(self.native, format="rgb24", src_colorspace=Colorspace.ITU709, threads=1)
-        pixels: Plane = made.to_ndarray()
+        pixels: Plane = self.native.reformat(format="rgb24", src_colorspace=Colorspace.ITU709, threads=1).to_ndarray()
         return pixels
 
 
@@ -153,19 +152,18 @@ def _scaled(native: Any, size: tuple[int, int], scaler: str) -> Any:
 
 
 class _Kept(threading.local):
-    """What libswscale has worked out for a thread's frames, which takes a good share of the time of scaling one: one for each kind of work.
-    It begins anew by itself where sizes change."""
+    """The weights that libswscale has worked out for a thread's frames, a quarter of the time of scaling one; anew where sizes change."""
 
     def __init__(self) -> None:
         self._scalers: dict[str, Any] = {}
 
-    def scaler(self, work: str) -> Any:
-        """The `av.video.reformatter.VideoReformatter` of a kind of work."""
+    def scaler(self, interpolation: str) -> Any:
+        """The `av.video.reformatter.VideoReformatter` of an interpolation."""
         from av.video.reformatter import VideoReformatter
 
-        if work not in self._scalers:
-            self._scalers[work] = VideoReformatter()
-        return self._scalers[work]
+        if interpolation not in self._scalers:
+            self._scalers[interpolation] = VideoReformatter()
+        return self._scalers[interpolation]
 
 
 _KEPT = _Kept()
