@@ -133,7 +133,7 @@ def test_a_frame_that_cannot_be_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("no")
 
     given = frame(smooth()).planes
-    monkeypatch.setattr("av.video.reformatter.VideoReformatter", lambda: SimpleNamespace(reformat=fails))
+    monkeypatch.setattr("fastloc.video.sources.planes._KEPT.scaler", lambda _: SimpleNamespace(reformat=fails))
     with pytest.raises(ImageError, match=r"a frame cannot be scaled to 200 x 300 \(ValueError\)"):
         given.scaled((200, 300))
 
