@@ -55,13 +55,13 @@ STEPS = (
     _script("kernels", "compile_kernels.py", RECORDS + "kernel_builds.json", ("kernels",), needs=("triton",)),
     # GEM and the encoder along each axis
     _bench("tokens", "tokens", "--models ViT-B-16 --vs gem_torch --backends torch", 1200, needs=("peers",)),
-    _bench("batch", "batch", "--models ViT-B-16 --vs gem_torch --backends torch", 900, needs=("peers",)),
+    _bench("batch", "batch", "--models ViT-B-16 --vs gem_torch --backends torch", 600, needs=("peers",)),
     _bench("texts-blocks", "texts,blocks", "--models ViT-B-16 --vs gem_torch --backends torch", 900, needs=("peers",)),
     # every method, every step of the way, every peer
     _bench("methods", "methods", "--models embedded,ViT-B-16@448 --methods all --backends torch,ort,int8", 1200, needs=("onnxruntime",)),
     _bench("waterfall", "waterfall", "--models ViT-B-16@448", 600, needs=("onnxruntime",)),
     _bench("cold", "cold", "--models embedded,ViT-B-16@448", 60, needs=("onnxruntime",)),
-    _bench("peers", "peers", f"--models ViT-B-16 --sizes 224,448 --vs {_PEERS} --backends torch,ort,int8", 1800,
+    _bench("peers", "peers", f"--models ViT-B-16 --sizes 224,448 --vs {_PEERS} --backends torch,ort,int8", 1200,
            needs=("peers", "onnxruntime")),
     _bench("families", "methods", f"--models {_FAMILIES} --methods itsm,naclip,gem --backends torch,open_clip,embedding,ort", 1800,
            RECORDS + "families.jsonl", ("open_clip", "timm", "onnxruntime")),
