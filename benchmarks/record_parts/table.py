@@ -58,7 +58,10 @@ STEPS = (
     _bench("batch", "batch", "--models ViT-B-16 --vs gem_torch --backends torch", 600, needs=("peers",)),
     _bench("texts-blocks", "texts,blocks", "--models ViT-B-16 --vs gem_torch --backends torch", 900, needs=("peers",)),
     # every method, every step of the way, every peer
-    _bench("methods", "methods", "--models embedded,ViT-B-16@448 --methods all --backends torch,ort,int8", 1200, needs=("onnxruntime",)),
+    _bench("methods", "methods", "--models embedded,ViT-B-16@448 --methods all --backends torch", 900),
+    # most of the time goes into exporting and quantising them
+    _bench("methods-exported", "methods", "--models embedded,ViT-B-16@448 --methods all --backends ort,int8", 1800,
+           needs=("onnxruntime",)),
     _bench("waterfall", "waterfall", "--models ViT-B-16@448", 600, needs=("onnxruntime",)),
     _bench("cold", "cold", "--models embedded,ViT-B-16@448", 60, needs=("onnxruntime",)),
     _bench("peers", "peers", f"--models ViT-B-16 --sizes 224,448 --vs {_PEERS} --backends torch,ort,int8", 1200,
