@@ -66,4 +66,4 @@ def lines(part: Part) -> list[str]:
         f"moved {row['moved']:.1%}  error {row['largest_error']:.1e}, mean {row['mean_error']:.1e}"
         for row in part["rows"]
     ]
-    return [*found, *(f"left out: {name} is not installed" for name in part["missing"])]
+    return [*found, *(f"left out: it needs {name}" for name in part["missing"])]

@@ -109,7 +109,7 @@ def lines(part: Part) -> list[str]:
         f"{row['model']:10} {row['size']} px  {row['way']:38} {row['ms']:8.2f} ms  {_interval(row['ratio'])}  error {row['error']:.0e}"
         for row in part["rows"]
     ]
-    return [*found, *(f"left out: {name} is not installed" for name in part["missing"])]
+    return [*found, *(f"left out: it needs {name}" for name in part["missing"])]
 
 
 def _interval(ratio: list[float]) -> str:

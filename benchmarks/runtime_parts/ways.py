@@ -19,7 +19,7 @@ from fastloc.export.int8 import products_of, quantized
 from fastloc.export.options import Options
 from fastloc.export.to_onnx import save, trace
 from fastloc.recipes import Recipe
-from fastloc.runtime.openvino_session import DEVICE, EXACT, PRECISION
+from fastloc.runtime.openvino_session import CAPABILITIES, DEVICE, EXACT, PRECISION
 from fastloc.runtime.providers import SHARED
 from fastloc.utils.hardware import processors
 
@@ -122,8 +122,18 @@ class _Reader:
 
 
 def missing(way: Way) -> str:
-    """The package that a way lacks, or ""."""
-    return way.package if way.package and find_spec(way.package) is None else ""
+    """The package, or the capability of the processor, that a way lacks, or "". OpenVINO computes in float32 where it lacks one."""
+    if way.package and find_spec(way.package) is None:
+        return f"the package {way.package}"
+    wanted = CAPABILITIES.get(way.precision)
+    return f"a processor with {wanted}" if wanted and wanted not in _capabilities() else ""
+
+
+def _capabilities() -> list[str]:
+    import openvino
+
+    found: list[str] = openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return found
 
 
 def runs(files: Files, names: Sequence[str] = tuple(WAYS)) -> dict[str, Run]:

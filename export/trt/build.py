@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from fastloc.export.trt.profiles import Profiles, Shapes, shapes
 from fastloc.export.trt.report import EngineReport, IoTensor
 from fastloc.onnx_file import graph as onnx_graph
 from fastloc.onnx_file import header
+from fastloc.onnx_file.graph import Graph
 from fastloc.onnx_file.manifest import Manifest
 from fastloc.runtime import engine_cache
 from fastloc.utils.atomic_write import create, destination, is_stream, part_of
@@ -41,6 +43,8 @@ WORKER = "fastloc.export.trt.worker"
 BEAT = 1.0
 # the levels in both runtimes' documentation
 LEVELS = range(6)
+# nodes that become layers of products
+PRODUCTS = ("Attention", "Conv", "Einsum", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def build(
         start = time.monotonic()
         built = _run(job, known, progress or (lambda _: None))
         report = _report(job, known, built, time.monotonic() - start)
-        _check_precision(report)
+        _check_precision(report, known.graph)
         engine_file.publish(part, target, report)
     finally:
         with suppress(OSError):
@@ -108,6 +112,7 @@ class _Known:
     row: Flavour
     module: ModuleType
     manifest: Manifest
+    graph: Graph
     gpu: Gpu | None
     onnx: Path
     target: Path
@@ -149,7 +154,7 @@ def _job(
         # an engine for other GPUs cannot be loaded on this one
         "load": not row.ahead or targets == (flavours.CURRENT.upper(),),
     }
-    return job, _Known(row, module, manifest, gpu, onnx, target)
+    return job, _Known(row, module, manifest, graph, gpu, onnx, target)
 
 
 def _check_options(row: Flavour, timing_cache: object, workspace: int | None, level: int | None) -> None:
@@ -306,9 +311,21 @@ def _serves(known: _Known, targets: tuple[str, ...]) -> str:
     return f"GPUs of compute capability {', '.join(f'{each[:-1]}.{each[-1]}' for each in targets)}"
 
 
-def _check_precision(report: EngineReport) -> None:
-    """Check that most multiplying layers have the file's dtype, so that no silent conversion took place."""
+def _check_precision(report: EngineReport, graph: Graph) -> None:
+    """Check that products have the file's dtypes, so that no silent conversion took place: of those in the dtype of its metadata at least
+    half the share that the file's graph has. A method may keep some in float32."""
     file_dtype, products = report.manifest.dtype, report.products
-    if file_dtype in ("float32", "float16") and products and next(iter(products)) != file_dtype:
+    if file_dtype not in ("float32", "float16") or not products:
+        return
+    asked = _products_of(graph)
+    share = asked[file_dtype] / asked.total() if asked[file_dtype] else 1.0
+    if products.get(file_dtype, 0) < share / 2 * sum(products.values()):
         counts = ", ".join(f"{count} in {dtype}" for dtype, count in products.items())
         raise ModelError(f"{report.onnx} must multiply in {file_dtype}, its metadata's dtype, got layers of {counts}; export it again")
+
+
+def _products_of(graph: Graph) -> Counter[str]:
+    """The number of multiplying nodes of each dtype of what they give, as far as the file says it."""
+    dtypes = {value.name: value.dtype for value in (*graph.values, *graph.outputs)}
+    found = (dtypes.get(node.outputs[0]) for node in graph.every_node() if node.op in PRODUCTS and node.outputs)
+    return Counter(dtype for dtype in found if dtype)

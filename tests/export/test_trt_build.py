@@ -103,6 +103,19 @@ def test_rtx_takes_a_real_vit(tmp_path: Path, method: str, spelling: str, dtype:
     check_header(tmp_path / "vit.rtx.engine")
 
 
+@pytest.mark.slow("exports and builds the embedded model")
+@rtx
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("spelling", ["onnx", "decomposed"])
+def test_rtx_takes_a_method_that_balances_in_float32(tmp_path: Path, spelling: str) -> None:
+    """CLIPer's attention is balanced in float32 in a float16 file too: more than half of its products."""
+    from fastloc.export.to_onnx import Options, export
+
+    export(fastloc.Localizer(method="cliper"), tmp_path / "model.onnx", Options(spelling=spelling, dtype="float16", size=(96, 96), count=3))
+    report = build(tmp_path / "model.onnx", sm=["80"])
+    assert report.products["float16"] >= 20 and report.products["float32"] >= 20, report.products
+
+
 @pytest.mark.slow("exports and builds a small tower")
 @rtx
 @pytest.mark.usefixtures("no_gpu")

@@ -21,6 +21,7 @@ from fastloc.export.trt import build as engines
 from fastloc.export.trt import flavours
 from fastloc.export.trt import report as engine_file
 from fastloc.export.trt.build import Profiles, Progress, build
+from fastloc.onnx_file.graph import Graph, Node, Value
 from fastloc.utils.hardware import Gpu
 from mutations import json_edits, raw
 from onnx_files import change, change_metadata
@@ -214,6 +215,23 @@ def test_a_build_that_fails_is_one_line_and_leaves_nothing(stand_in: Any, tmp_pa
         build(tiny(tmp_path), runtime="tensorrt")
     assert message in str(error.value) and "\n" not in str(error.value)
     assert left(tmp_path) == []
+
+
+def test_products_that_a_file_keeps_in_float32() -> None:
+    """An engine may have as many of them as its file, in which a method keeps some; half as many of the others is a silent conversion."""
+
+    def checked(kept: int, **products: int) -> None:
+        dtypes = ["float32"] * kept + ["float16"] * (100 - kept)
+        nodes = [Node("MatMul", "", "", (), (f"{i}",), {}) for i in range(100)]
+        graph = Graph(tuple(nodes), (), (), (), tuple(Value(f"{i}", dtype, ()) for i, dtype in enumerate(dtypes)))
+        report: Any = SimpleNamespace(manifest=SimpleNamespace(dtype="float16"), products=products, onnx="a.onnx")
+        engines._check_precision(report, graph)
+
+    checked(53, float32=61, float16=54)
+    checked(0, float16=50, float32=50)
+    for kept, products in ((53, {"float32": 90, "float16": 25}), (0, {"float32": 61, "float16": 54}), (53, {"float32": 115})):
+        with pytest.raises(ModelError, match=r"a.onnx must multiply in float16, its metadata's dtype, got layers of \d+ in float32"):
+            checked(kept, **products)
 
 
 def test_a_silent_builder_is_heard_of_and_ends_with_who_asked(stand_in: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
