@@ -10,8 +10,9 @@
     threads   one picture, and a stream of 720p frames, while a thread decodes and another encodes: with threads that spin, threads that
               sleep, and in OpenVINO with threads bound to cores and not
 
-What is not installed, and a precision that the processor lacks, is left out, and said. OpenVINO: pip install "fastloc[openvino]"; NNCF: pip install nncf. A record keeps the parts of
-earlier runs. Times mean something on a machine that does nothing else, and within one part of one run.
+What is not installed, and a precision that the processor lacks, is left out, and said. OpenVINO: pip install "fastloc[openvino]"; NNCF: pip
+install nncf. A record keeps the parts of earlier runs. Times mean something on a machine that does nothing else, and within one part of one
+run.
 """
 
 import argparse
