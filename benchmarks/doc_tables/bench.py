@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from doc_tables.markdown_table import TableError, markdown
+from fastloc.bench.backends.table import BACKENDS
 from fastloc.bench.report import rows as runs
 from fastloc.bench.report.plots import draw, figures
 from fastloc.bench.report.rows import AXES, Axis, gain, grouped, leading, memory, method, names, ratio, setting
@@ -65,8 +66,30 @@ def where(rows: Rows) -> str:
 
 
 def methods_table(found: Machines) -> str:
-    """The cost of every method with every backend, in multiples of the untouched encoder."""
-    return each_machine(found, ("methods",), _methods)
+    """The cost of every method in PyTorch, in multiples of the untouched encoder."""
+    return each_machine(_run_by(found, in_pytorch=True), ("methods",), _methods)
+
+
+def exported_methods_table(found: Machines) -> str:
+    """The same of exported files, in the runtimes that take them."""
+    return each_machine(_run_by(found, in_pytorch=False), ("methods",), _methods)
+
+
+def _run_by(found: Machines, *, in_pytorch: bool) -> Machines:
+    """Methods in PyTorch alone, or of exported files alone, each with the encoder of its runs: the two may be of different days."""
+    return {folder: [row for run in grouped(rows, lambda row: row["run"]).values() for row in _of_run(run, in_pytorch)]
+            for folder, rows in found.items()}  # fmt: skip
+
+
+def _of_run(rows: Rows, in_pytorch: bool) -> Rows:
+    mine = [row for row in rows if row["suite"] == "methods" and _contends(row, in_pytorch)]
+    return mine if any(row["contender"] != ENCODER for row in mine) else []
+
+
+def _contends(row: Row, in_pytorch: bool) -> bool:
+    if row["contender"] == ENCODER:
+        return True
+    return row["by"] == "fastloc" and row["contender"] in BACKENDS and (BACKENDS[row["contender"]].runtime == "torch") == in_pytorch
 
 
 def _methods(rows: Rows) -> str:

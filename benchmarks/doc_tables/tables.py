@@ -254,6 +254,7 @@ TABLES = {
         "python benchmarks/video.py --parts fast overhead --minutes 10 --record",
     ),
     "bench-methods": Source(bench.methods_table, runs=True),
+    "bench-methods-exported": Source(bench.exported_methods_table, runs=True),
     "bench-peers": Source(bench.peers_table, runs=True),
     "bench-scaling": Source(bench.scaling_table, runs=True),
     "bench-cold": Source(bench.cold_table, runs=True),

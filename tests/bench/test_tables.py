@@ -190,9 +190,10 @@ def test_a_table_a_machine_a_gpu_first_each_with_its_circumstances(name: str, re
 
 
 @pytest.mark.parametrize(("name", "line"), [
-    ("bench-methods", "| ViT-B-16 | `gem` | 224 | ort | 87.0 | 0.87 (0.84 … 0.91) | 52 | 70 % | 1e-06 |"),
+    ("bench-methods-exported", "| ViT-B-16 | `gem` | 224 | ort | 87.0 | 0.87 (0.84 … 0.91) | 52 | 70 % | 1e-06 |"),
     ("bench-methods", "| embedded | `gem (recommended)` | 96 | torch | 6.00 | 1.00 (0.97 … 1.04) | 40 | 61 % | 1e-06 |"),
     ("bench-methods", "| ViT-B-16 | untouched encoder | 224 |  | 103 |  |  |  |  |"),
+    ("bench-methods-exported", "| ViT-B-16 | untouched encoder | 224 |  | 103 |  |  |  |  |"),
     ("bench-peers", "| ViT-B-16 | 224 | gem | gem_torch | 160 (154 … 168) |  | 1.60 (1.55 … 1.66) | 89 | 9e-07 |"),
     ("bench-peers", "| ViT-B-16 | 224 | gem | **ort** | 75.0 (72.0 … 78.8) | 1.60 (1.54 … 1.67) | 0.75 (0.72 … 0.79) | 40 | 1e-06 |"),
     ("bench-peers", f"| ViT-B-16 | 224 | gem | gem_torch newest |  |  |  |  | {made.WHY} |"),
@@ -204,6 +205,15 @@ def test_a_table_a_machine_a_gpu_first_each_with_its_circumstances(name: str, re
 ])  # fmt: skip
 def test_rows_of_the_readme(name: str, line: str, results: Path) -> None:
     assert readme_tables.table(name).splitlines().count(line) == 2, line
+
+
+def test_methods_in_pytorch_and_exported_may_be_of_different_days(results: Path) -> None:
+    """Each table is of the newest run that has its rows, and names that run's day."""
+    later = [{**row, "run": "20261122-100000"} for row in made.methods() if row["contender"] in ("torch", "encoder")]
+    write(results / "amd-epyc" / "20261122-100000.jsonl", later)
+    torch, exported = (readme_tables.table(name).partition("**AMD EPYC, 2 threads**")[2] for name in ("bench-methods", "bench-methods-exported"))
+    assert "2026-11-22" in torch and " ort |" not in torch
+    assert "2026-11-21" in exported and " ort |" in exported and " torch |" not in exported
 
 
 def test_scaling_has_a_line_for_each_other_axis(results: Path) -> None:
@@ -218,7 +228,7 @@ def test_tables_of_runs_are_asked_for_where_there_are_runs(results: Path, monkey
     for other in (results / "nvidia-h200", results / "amd-epyc" / "20251224-000000.jsonl"):
         for file in [other] if other.is_file() else list(other.iterdir()):
             file.unlink()
-    assert [name for name in readme_tables.asked() if name in OF_RUNS] == ["bench-methods"]
+    assert [name for name in readme_tables.asked() if name in OF_RUNS] == ["bench-methods", "bench-methods-exported"]
     monkeypatch.setattr(readme_tables, "RESULTS", results / "nothing")
     assert not set(OF_RUNS) & set(readme_tables.asked())
 
