@@ -211,7 +211,8 @@ def test_methods_in_pytorch_and_exported_may_be_of_different_days(results: Path)
     """Each table is of the newest run that has its rows, and names that run's day."""
     later = [{**row, "run": "20261122-100000"} for row in made.methods() if row["contender"] in ("torch", "encoder")]
     write(results / "amd-epyc" / "20261122-100000.jsonl", later)
-    torch, exported = (readme_tables.table(name).partition("**AMD EPYC, 2 threads**")[2] for name in ("bench-methods", "bench-methods-exported"))
+    names = "bench-methods", "bench-methods-exported"
+    torch, exported = (readme_tables.table(name).partition("**AMD EPYC, 2 threads**")[2] for name in names)
     assert "2026-11-22" in torch and " ort |" not in torch
     assert "2026-11-21" in exported and " ort |" in exported and " torch |" not in exported
 
