@@ -1,5 +1,6 @@
 """Inputs made of a decoder's planes: against the RGB picture of the same frame, resized by Pillow."""
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -126,6 +127,15 @@ def test_a_frame_that_is_far_too_large() -> None:
     given = frame(smooth((64, 2048)))
     expected = np.asarray(Image.fromarray(given.planes.rgb()).resize((2, 4), Image.Resampling.BICUBIC), np.float32)
     np.testing.assert_array_equal(given.planes.scaled((4, 2)), expected.transpose(2, 0, 1))
+
+
+def test_what_is_kept_from_frame_to_frame_changes_nothing() -> None:
+    """In a thread that has scaled other sizes, and in a new one: the same numbers."""
+    small, large = frame(smooth((64, 96))).planes, frame(smooth()).planes
+    for planes, size in ((large, (20, 30)), (small, (20, 30)), (large, (40, 60)), (large, (20, 30)), (small, (40, 60))):
+        with ThreadPoolExecutor(1) as pool:
+            expected = pool.submit(planes.scaled, size).result()
+        np.testing.assert_array_equal(planes.scaled(size), expected)
 
 
 def test_a_frame_that_cannot_be_scaled(monkeypatch: pytest.MonkeyPatch) -> None:

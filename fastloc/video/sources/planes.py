@@ -148,6 +148,8 @@ def _scaled(native: Any, size: tuple[int, int], scaler: str) -> Any:
     try:
         return _KEPT.scaler(scaler).reformat(native, size[1], size[0], "yuv444p", interpolation=Interpolation[scaler], threads=1)
     except (FFmpegError, ValueError) as error:
+        # who knows in which state it is
+        _KEPT.scalers.pop(scaler, None)
         raise ImageError(f"a frame cannot be scaled to {size_text(size)} ({type(error).__name__})") from None
 
 
@@ -155,15 +157,15 @@ class _Kept(threading.local):
     """The weights that libswscale has worked out for a thread's frames, a quarter of the time of scaling one; anew where sizes change."""
 
     def __init__(self) -> None:
-        self._scalers: dict[str, Any] = {}
+        self.scalers: dict[str, Any] = {}
 
     def scaler(self, interpolation: str) -> Any:
         """The `av.video.reformatter.VideoReformatter` of an interpolation."""
         from av.video.reformatter import VideoReformatter
 
-        if interpolation not in self._scalers:
-            self._scalers[interpolation] = VideoReformatter()
-        return self._scalers[interpolation]
+        if interpolation not in self.scalers:
+            self.scalers[interpolation] = VideoReformatter()
+        return self.scalers[interpolation]
 
 
 _KEPT = _Kept()
