@@ -14,7 +14,7 @@ from fastloc.imaging.heatmaps import upsample
 from fastloc.results.result import Result
 from fastloc.video.output.heat_rendering import heat_of
 from fastloc.video.output.painting import least_of, paint, paints
-from fastloc.video.output.warm_parts import MOST, Strongest, parts_of, warm_parts
+from fastloc.video.output.warm_parts import MOST, parts_of, warm_parts
 
 
 def test_each_cover_over_each_byte() -> None:
@@ -48,8 +48,8 @@ def test_the_highest_heat_of_the_first_text_is_painted(size: tuple[int, int]) ->
     expected = pixels.copy()
     expected[rows, columns] = colours[3]
     pixels.flags.writeable = False
-    part = (rows, columns, Strongest(np.full(expected[rows, columns].shape[:2], 9, np.uint8), 3))
-    assert np.array_equal(paint(pixels, [(slice(0, size[0]), [part])], table), expected)
+    places = np.full(expected[rows, columns].shape[:2], 3 * 256 + 9)
+    assert np.array_equal(paint(pixels, [(slice(0, size[0]), [(rows, columns, places)])], table), expected)
 
 
 def test_texts_without_a_colour_of_their_own() -> None:
@@ -58,13 +58,6 @@ def test_texts_without_a_colour_of_their_own() -> None:
     colours = np.arange(3 * MOST).reshape(MOST, 3).astype(np.uint8)
     painted = paint(np.zeros((1, 2, 3), np.uint8), parts_of(heats), paints(np.repeat(colours, 256, axis=0), [255] * 256))
     assert np.array_equal(painted[0], colours[[0, MOST - 1]])
-
-
-def text_of(strongest: Strongest) -> Any:
-    """The number of each pixel's strongest text, [h, w]."""
-    number, spare = np.empty((2, 1, strongest.heat.size), np.uint8)
-    strongest.of(np.arange(MOST, dtype=np.uint8)[None], number, spare)
-    return number.reshape(strongest.heat.shape).astype(int)
 
 
 LIMITS = np.array([[0.1, 0.2], [-1.0, 1.0], [0.1, 0.1]])
@@ -98,11 +91,12 @@ def test_parts_hold_all_that_is_warm(how: str, fields: dict[str, Any]) -> None:
             streams = warm_parts(found, size, least, threads)
             assert [rows.start for rows, _ in streams][1:] == [rows.stop for rows, _ in streams][:-1] and len(streams) == threads
             assert streams[0][0].start == 0 and streams[-1][0].stop == size[0]
-            text, heat, seen = np.zeros((3, *size), int)
-            for rows, columns, strongest in itertools.chain(*(parts for _, parts in streams)):
-                text[rows, columns], heat[rows, columns] = text_of(strongest), strongest.heat
+            mine, seen = np.zeros(size, int), np.zeros(size, int)
+            for rows, columns, places in itertools.chain(*(parts for _, parts in streams)):
+                mine[rows, columns] = places
                 seen[rows, columns] += 1
             assert seen.max(initial=0) <= 1
+            text, heat = mine >> 8, mine & 255
             # a step of rounding may decide whether a pixel shows
             shown = (full.max(0) > least) | (heat >= least)
             assert np.abs(heat - full.max(0))[shown].max(initial=0) <= 1, (how, size, least)
@@ -120,12 +114,13 @@ def test_a_text_that_leads_a_cell_is_the_strongest_there(texts: int, size: tuple
     full = heat_of(found, size).astype(int)
     ((_, parts),) = warm_parts(found, size, 30)
     off = 0
-    for rows, columns, strongest in parts:
-        found_text, expected = text_of(strongest), np.stack([full[text, rows, columns] for text in range(texts)])
-        wrong = (found_text != np.minimum(expected.argmax(0), MOST - 1)) & (expected.max(0) >= 30)
+    for rows, columns, places in parts:
+        expected = np.stack([full[text, rows, columns] for text in range(texts)])
+        strongest = np.minimum(expected.argmax(0), MOST - 1)
+        wrong = (places >> 8 != strongest) & (expected.max(0) >= 30)
         # the two are a step apart in the full heats too, where the one or the other is the first
         for y, x in np.argwhere(wrong):
-            mine = expected[found_text[y, x], y, x] if texts <= MOST else expected[:, y, x].max()
+            mine = expected[min(places[y, x] >> 8, texts - 1), y, x] if texts <= MOST else expected[:, y, x].max()
             assert expected[:, y, x].max() - mine <= 1
         off += int(wrong.sum())
     assert off <= 0.002 * size[0] * size[1], off
@@ -141,9 +136,9 @@ def test_equal_texts_are_the_first_ones() -> None:
         # there each of them is cut off, whatever rounding does
         above = upsample(once, found.geometry)[0] > 0.201
         assert 0 < above.mean() < 1
-        for rows, columns, strongest in warm_parts(found, size, 1)[0][1]:
+        for rows, columns, places in warm_parts(found, size, 1)[0][1]:
             where = ... if limits is None else above[rows, columns]
-            assert not text_of(strongest)[where].any()
+            assert not (places >> 8)[where].any()
 
 
 def literal(found: Result, pixels: Any, table: Any, cover: Any) -> tuple[Any, Any]:
@@ -189,7 +184,7 @@ def parts_around(warm: Sequence[tuple[int, int, int]], size: tuple[int, int]) ->
         order="picture",
     )  # fmt: skip
     ((_, stream),) = warm_parts(found, size, 128)
-    return [(rows, columns, set(np.unique(text_of(strongest)).tolist())) for rows, columns, strongest in stream]
+    return [(rows, columns, set(np.unique(places >> 8).tolist())) for rows, columns, places in stream]
 
 
 def test_parts_leave_out_what_is_cold() -> None:

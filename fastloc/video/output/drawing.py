@@ -70,7 +70,7 @@ class Drawer:
             raise FastlocError(f"threads must be 1 or more, got {threads!r}")
         self._draw, self._threshold, self._opacity = STYLES[style], threshold, opacity
         self._threads = min(processors(), THREADS) if threads is None else threads
-        self._alone = _Inks(colour_table(colormap).round().astype(np.uint8), _cover(*ALONE, opacity), by_heat=True)
+        self._alone = _Inks(colour_table(colormap).round().astype(np.uint8), _cover(*ALONE, opacity))
 
     @overload
     def __call__(self, canvas: Pixels, result: Result) -> Pixels: ...
@@ -176,24 +176,25 @@ def hue(index: int) -> Colour:
 
 
 class _Inks:
-    """Paints of heat, made at first use: RGB colours [n, 3] of the texts, or, by_heat, of the steps of heat, and the steps' cover [256]."""
+    """Paints of heat, made at first use: RGB colours [256 * n, 3] and the cover [256] of each step of it."""
 
-    def __init__(self, colours: Pixels, cover: list[int], by_heat: bool) -> None:
-        self._colours, self._cover, self._by_heat = colours, cover, by_heat
+    def __init__(self, colours: Pixels, cover: list[int]) -> None:
+        self._colours, self._cover = colours, cover
 
     @cached_property
     def words(self) -> NDArray[np.uint32]:
-        return paints(self._colours if self._by_heat else np.repeat(self._colours, 256, axis=0), self._cover)
+        return paints(self._colours, self._cover)
 
     @cached_property
     def planes(self) -> PlanePaints:
-        return plane_paints(self._colours, self._cover, self._by_heat)
+        return plane_paints(self._colours, self._cover)
 
 
 @lru_cache(maxsize=16)
 def _among(count: int, opacity: float) -> _Inks:
     """The paints of several texts."""
-    return _Inks(np.array([hue(index) for index in range(min(count, MOST))], np.uint8), _cover(*AMONG, opacity), by_heat=False)
+    hues = np.array([hue(index) for index in range(min(count, MOST))], np.uint8)
+    return _Inks(np.repeat(hues, 256, axis=0), _cover(*AMONG, opacity))
 
 
 def _cover(start: float, full: float, opacity: float) -> list[int]:

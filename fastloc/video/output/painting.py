@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastloc.imaging.heat_arrays import side_by_side
-from fastloc.video.output.warm_parts import MOST, Part, Stream, Strongest
+from fastloc.video.output.warm_parts import Part, Stream
 
 __all__ = ["least_of", "paint", "paints"]
 
@@ -17,7 +17,6 @@ Steps = NDArray[np.uint8]
 # red in the lowest byte
 Words = NDArray[np.uint32]
 
-NUMBERS = np.arange(MOST, dtype=np.uint8)[None]
 OUTER, INNER = np.uint32(0x00FF00FF), np.uint32(0x0000FF00)
 
 
@@ -36,8 +35,8 @@ def least_of(table: Words) -> int:
 
 
 def paint(pixels: Steps, streams: Sequence[Stream], table: Words) -> Steps:
-    """New pixels uint8 [H, W, 3]: each part is painted over the picture, a pixel as the table of `paints` says, [256 * n], of its strongest
-    text at its heat. Each stream is read and painted in a thread of its own; together they have all rows once. A cover of 0 leaves
+    """New pixels uint8 [H, W, 3]: each part is painted over the picture, a pixel as the table of `paints` says at its place, [256 * n] for
+    heat 0 … 255 of each text. Each stream is read and painted in a thread of its own; together they have all rows once. A cover of 0 leaves
     a pixel as it is; another is within two levels of the exact mixture."""
     pixels = np.ascontiguousarray(pixels)
     painted = np.empty_like(pixels)
@@ -48,35 +47,18 @@ def paint(pixels: Steps, streams: Sequence[Stream], table: Words) -> Steps:
 def _paint(pixels: Steps, painted: Steps, within: slice, parts: Iterable[Part], table: Words) -> None:
     # kept from part to part: memory that was just read and written is in the cache
     room, copied = np.empty((4, 0), np.uint32), within.start
-    places = np.empty(0, np.intp)
-    for rows, columns, strongest in parts:
+    for rows, columns, places in parts:
         if rows.stop > copied:
             painted[copied : rows.stop], copied = pixels[copied : rows.stop], rows.stop
-        shape, count = strongest.heat.shape, strongest.heat.size
-        if places.size < count:
-            room, places = np.empty((4, count), np.uint32), np.empty(count, np.intp)
-        words, paint, *spare = (each[:count].reshape(shape) for each in room)
-        where = places[:count].reshape(shape)
-        _write_places(strongest, where, words, *spare)
-        # "wrap" and not "raise", which writes into a copy first
-        table.take(where, out=paint, mode="wrap")
+        if room.shape[1] < places.size:
+            room = np.empty((4, places.size), np.uint32)
+        words, paint, *spare = (each[: places.size].reshape(places.shape) for each in room)
         _read(pixels, rows, columns, words)
+        # "wrap" and not "raise", which writes into a copy first
+        table.take(places, out=paint, mode="wrap")
         _mix(words, paint, *spare)
         _write(words, painted, rows, columns)
     painted[copied : within.stop] = pixels[copied : within.stop]
-
-
-def _write_places(strongest: Strongest, out: NDArray[np.intp], *room: Words) -> None:
-    """256 * the number of the strongest text + its heat, the place in a table of paints. room: three arrays of out's shape."""
-    number, spare = (each.reshape(-1).view(np.uint8)[None, : out.size] for each in room[:2])
-    strongest.of(NUMBERS, number, spare)
-    # operations on arrays of two dtypes are much slower than a copy before
-    place, heat = (each.reshape(-1).view(np.uint16)[: out.size].reshape(out.shape) for each in room[1:])
-    np.copyto(place, number.reshape(out.shape))
-    np.copyto(heat, strongest.heat)
-    place *= np.uint16(256)
-    place |= heat
-    np.copyto(out, place)
 
 
 def _mix(words: Words, paint: Words, left: Words, inner: Words) -> None:

@@ -23,11 +23,17 @@ from fastloc.imaging.heat_arrays import grid_steps, heat_at
 from fastloc.results.result import Result
 from fastloc.video.output.heat_rendering import heat_of, limits_of, matrices_of, order_of
 
-__all__ = ["MOST", "Part", "Stream", "Strongest", "parts_of", "warm_parts"]
+__all__ = ["MOST", "Part", "Places", "Stream", "parts_of", "warm_parts"]
 
 Floats = NDArray[Any]
 Steps = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
+# 256 * the number of the strongest text, at most MOST - 1, + its heat 0 … 255
+Places = NDArray[np.intp]
+# rows and columns of pixels, and the places [rows, columns], which are good until the next part
+Part = tuple[slice, slice, Places]
+# rows of the picture, and the parts of them, from the top
+Stream = tuple[slice, Iterable[Part]]
 # (row, first, last + 1) of cells side by side
 Run = tuple[int, int, int]
 # (first row, last + 1, first column, last + 1) of cells
@@ -45,36 +51,6 @@ TOP = np.float32(255.5)
 APART = 1 / 64
 
 
-@dataclass(frozen=True, eq=False)
-class Strongest:
-    """The strongest text of each pixel, the first of equal ones, and its heat.
-
-    Attributes:
-        heat: uint8 [h, w]
-        first: the text's number, at most MOST - 1, where no later one rises above it
-        later: other texts' numbers, in order, and uint8 [h, w]: 255 where they rise above all before them, else 0
-    """
-
-    heat: Steps
-    first: int
-    later: Sequence[tuple[int, Steps]] = ()
-
-    def of(self, values: Steps, out: Steps, spare: Steps) -> None:
-        """Write of each pixel its text's values, uint8 [n, MOST] or as many as there are texts, into out, uint8 [n, h * w]. spare: memory
-        of the same shape."""
-        out[:] = values[:, self.first, None]
-        for text, rises in self.later:
-            np.bitwise_xor(out, values[:, text, None], out=spare)
-            spare &= rises.reshape(-1)
-            out ^= spare
-
-
-# rows and columns of pixels, and what is strongest there, which is good until the next part
-Part = tuple[slice, slice, Strongest]
-# rows of the picture, and the parts of them, from the top
-Stream = tuple[slice, Iterable[Part]]
-
-
 def warm_parts(result: Result, size: tuple[int, int], least: int, threads: int = 1) -> list[Stream]:
     """Parts of the picture at a size (H, W), for each thread those of its own rows, that hold every pixel whose strongest heat is of so
     many steps at least, 1 … 255, and few others.
@@ -82,10 +58,9 @@ def warm_parts(result: Result, size: tuple[int, int], least: int, threads: int =
     Heat is that of `heat_of(result, size)` up to rounding, of equal texts the first. Where it is less than `least`, so is the part's, of
     any text. The pixels of two parts differ.
     """
-    limits = limits_of(result)
-    if limits is None:
+    if limits_of(result) is None:
         return parts_of(heat_of(result, size), threads)
-    cells = _cells(result, limits, size, least)
+    cells = _cells(result, size, least)
     return [(rows, _parts(cells, runs)) for rows, runs in _shared(cells, size[0], threads)]
 
 
@@ -97,10 +72,9 @@ def parts_of(heats: Steps, threads: int = 1) -> list[Stream]:
 
 def _parts_of(heats: Steps, rows: slice) -> Iterator[Part]:
     wide, texts = heats.shape[2], range(len(heats))
-    room = np.empty((2, max(CHUNK, wide)), np.uint8)
+    room = _Room(max(CHUNK, wide))
     for part in _cut(rows, wide):
-        # it writes into them
-        yield part, slice(0, wide), _strongest(texts, heats[:, part].copy(), room)
+        yield part, slice(0, wide), _strongest(texts, heats[:, part], room)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +97,10 @@ class _Cells:
     cut: Bools
 
 
-def _cells(result: Result, limits: Floats, size: tuple[int, int], least: int) -> _Cells:
+def _cells(result: Result, size: tuple[int, int], least: int) -> _Cells:
     # the ends of each map's stretch are found sooner than its heat
-    heat = heat_at(heatmaps.heat_of(result.similarity, result.geometry, order_of(result), None, result.reverse, limits), size)
+    how = result.similarity, result.geometry, order_of(result), None, result.reverse, limits_of(result)
+    heat = heat_at(heatmaps.heat_of(*how), size)
     steps, inside = grid_steps(heat), heat.geometry.covered()
     # cells may lie beyond the ends of all pixels of the full size
     cut: Bools = np.logical_or.reduce((steps < 0) | (steps >= 256), axis=2)
@@ -163,8 +138,7 @@ def _corners(steps: Floats) -> Floats:
 
 def _parts(cells: _Cells, runs: Sequence[Run]) -> Iterator[Part]:
     pixels = max(CHUNK, cells.across.shape[2])
-    strip, room = np.empty(pixels, np.float32), np.empty((2, pixels), np.uint8)
-    heats = np.empty((len(cells.across), pixels), np.uint8)
+    room, strip, heats = _Room(pixels), np.empty(pixels, np.float32), np.empty((len(cells.across), pixels), np.uint8)
     for top, end, left, right in _blocks(cells, runs):
         # a product over one cell alone is another routine, ten times as slow
         around = slice(max(min(top, cells.rows.shape[1] - 2), 0), end + 1)
@@ -183,18 +157,34 @@ def _parts(cells: _Cells, runs: Sequence[Run]) -> Iterator[Part]:
             yield rows, columns, _strongest(texts, made, room)
 
 
-def _strongest(texts: Sequence[int], heats: Steps, room: Steps) -> Strongest:
-    """The strongest of n texts in order, of their heats [n, h, w], in which it has room for the later ones' rises; room: two bytes a pixel.
-    It stays in the cache, where new memory does not."""
+class _Room:
+    """Memory for the work on a part of so many pixels at most: what was just written lies in the cache, new memory does not."""
+
+    def __init__(self, pixels: int) -> None:
+        self.bytes, self.words, self.places = np.empty((3, pixels), np.uint8), np.empty((2, pixels), np.uint16), np.empty(pixels, np.intp)
+
+
+def _strongest(texts: Sequence[int], heats: Steps, room: _Room) -> Places:
+    """256 * the number of the first text with the highest heat, + that heat, of heats [n, ...] of n texts in order; in the room."""
     shape, count = heats.shape[1:], heats[0].size
-    best, rises = (each[:count].reshape(shape) for each in room)
+    best, which, rises = (each[:count].reshape(shape) for each in room.bytes)
+    number, step = (each[:count].reshape(shape) for each in room.words)
+    found = room.places[:count].reshape(shape)
     np.copyto(best, heats[0])
-    for heat in heats[1:]:
+    which.fill(min(texts[0], MOST - 1))
+    for text, heat in zip(texts[1:], heats[1:], strict=True):
+        # a later text has a higher number, so that the largest one is that of the last that rose
         np.greater(heat, best, out=rises.view(np.bool_))
+        rises *= np.uint8(min(text, MOST - 1))
+        np.maximum(which, rises, out=which)
         np.maximum(best, heat, out=best)
-        np.negative(rises, out=heat)
-    numbers = [min(text, MOST - 1) for text in texts]
-    return Strongest(best, numbers[0], list(zip(numbers[1:], heats[1:], strict=True)))
+    # operations on arrays of two dtypes are much slower than a copy before
+    np.copyto(number, which)
+    np.copyto(step, best)
+    number *= np.uint16(256)
+    number |= step
+    np.copyto(found, number)
+    return found
 
 
 def _runs(warm: Bools) -> list[Run]:
