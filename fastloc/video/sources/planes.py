@@ -148,13 +148,13 @@ def _scaled(native: Any, size: tuple[int, int], scaler: str) -> Any:
     try:
         return _KEPT.scaler(scaler).reformat(native, size[1], size[0], "yuv444p", interpolation=Interpolation[scaler], threads=1)
     except (FFmpegError, ValueError) as error:
-        # who knows in which state it is
+        # its state is unknown
         _KEPT.scalers.pop(scaler, None)
         raise ImageError(f"a frame cannot be scaled to {size_text(size)} ({type(error).__name__})") from None
 
 
 class _Kept(threading.local):
-    """The weights that libswscale has worked out for a thread's frames, a quarter of the time of scaling one; anew where sizes change."""
+    """The weights that libswscale has worked out for a thread's frames, a sixth of the time from one to a model's input; anew where sizes change."""
 
     def __init__(self) -> None:
         self.scalers: dict[str, Any] = {}
