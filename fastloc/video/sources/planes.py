@@ -154,7 +154,8 @@ def _scaled(native: Any, size: tuple[int, int], scaler: str) -> Any:
 
 
 class _Kept(threading.local):
-    """The weights that libswscale has worked out for a thread's frames, a sixth of the time from one to a model's input; anew where sizes change."""
+    """The weights that libswscale has worked out for a thread's frames, a sixth of the time from a frame to an input; anew where sizes
+    change."""
 
     def __init__(self) -> None:
         self.scalers: dict[str, Any] = {}
