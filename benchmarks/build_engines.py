@@ -1,6 +1,6 @@
 """Build engines from exported files with TensorRT-RTX, ahead of time and without a GPU: acceptance, build time, and result.
 
-    python benchmarks/build_engines.py                         # print, about 20 minutes on two cores
+    python benchmarks/build_engines.py                         # print, about 50 minutes on two cores
     python benchmarks/build_engines.py --record                # also write benchmarks/records/engines.json
     python benchmarks/build_engines.py --methods gem --sm 89   # a part
     python benchmarks/build_engines.py --families              # a model of each newer family, about 8 minutes

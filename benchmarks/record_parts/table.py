@@ -95,7 +95,7 @@ STEPS = (
             needs=("av", "httpx2", "onnxruntime", "starlette", "websockets"), timed=True, seconds=3600),
     # build times are of an idle machine too
     _script("engines", "build_engines.py --record", RECORDS + "engines.json", (*ENGINE, "export"),
-            needs=("tensorrt_rtx",), timed=True, seconds=1200),
+            needs=("tensorrt_rtx",), timed=True, seconds=3000),
     _script("engine-families", "build_engines.py --families --record", RECORDS + "engine_families.json",
             (*ENGINE, "export"), needs=("tensorrt_rtx", "open_clip", "timm"), timed=True, seconds=500),
     _script("triton", f"triton_server.py {{server}} -o {RECORDS}triton.json", RECORDS + "triton.json",
