@@ -27,7 +27,7 @@ Pair = tuple[int, int]
 # by number of channels
 _MODES = {3: "RGB", 4: "RGBA"}
 # rows that are converted at a time, so that the intermediates of large pictures stay small
-_ROWS = 256
+_ROWS = 64
 # TIFF's tags, and the value of PhotometricInterpretation for which 0 is white
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 

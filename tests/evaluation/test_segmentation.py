@@ -244,9 +244,9 @@ def test_what_is_wrong_is_reported() -> None:
 
 
 PEAK = """
-import resource
 import sys
 from evaluation_subjects import Classes, Patches, sample
+from fastloc.bench.peers.protocol import peak, reset_peak
 from fastloc.evaluation.protocols.schema import Protocol
 from fastloc.evaluation.segmentation.judge import SegmentationJudge
 
@@ -254,9 +254,9 @@ names = [(f"thing {number}",) for number in range(int(sys.argv[1]))]
 protocol = Protocol(paper="p", data="d", source="", short_side=64, crop=0, probability=0.001, area=0.01)
 made = SegmentationJudge(Patches((16, 16)), protocol, Classes(tuple(each for each, in names)), names)
 made.judge([made.prepare(sample((64, 64), 9))])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = reset_peak()
 made.judge([made.prepare(sample((900, 1200), 9))])
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+print((peak() - before) >> 20)
 """
 
 

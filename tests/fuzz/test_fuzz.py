@@ -108,6 +108,17 @@ def test_each_kind_of_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_fork
+def test_memory_that_was_free_is_counted() -> None:
+    """A child has what its parent has freed, and this keeps it after an input."""
+    blocks = [bytes(100_000) for _ in range(2000)]
+    above = bytes(100_000)
+    del blocks
+    with Process(PLANTED) as process:
+        peaks = [process.run(b"m").peak >> 20 for _ in range(3)]
+    assert above and all(94 <= peak <= 100 for peak in peaks), peaks
+
+
+@needs_fork
 def test_a_campaign_reports_a_fault_once_and_small() -> None:
     flips = Target("planted", planted, lambda: [b"seed"], lambda draw, content, others: b"r" + draw.randbytes(50))
     report = campaign(flips, 0.3, seed=0)

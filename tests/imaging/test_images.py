@@ -237,12 +237,12 @@ def test_pillow_s_own_limit_is_named(monkeypatch):
 def grown(content):
     """MiB that a process grows by while it loads a picture, or is refused it."""
     code = (
-        "import sys, warnings; from resource import RUSAGE_SELF, getrusage; from fastloc.imaging import images\n"
+        "import sys, warnings; from fastloc.bench.peers.protocol import peak, reset_peak; from fastloc.imaging import images\n"
         "warnings.simplefilter('ignore'); images.load(images.Image.new('P', (9, 9))); content = sys.stdin.buffer.read()\n"
-        "before = getrusage(RUSAGE_SELF).ru_maxrss\n"
+        "before = reset_peak()\n"
         "try: images.load(content)\n"
         "except images.ImageError: pass\n"
-        "print((getrusage(RUSAGE_SELF).ru_maxrss - before) / 1024)"
+        "print((peak() - before) / 2**20)"
     )
     return float(subprocess.run([sys.executable, "-P", "-c", code], input=content, capture_output=True, check=True).stdout)
 
