@@ -72,8 +72,34 @@ def test_slope_is_the_derivative() -> None:
 def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     u = vectors(17, 8)
     whole = entropy_matching.matched(u, 0.35)
-    monkeypatch.setattr(entropy_matching, "SLICE", 2 * 6 * 17 * 5)
-    assert error(entropy_matching.matched(u, 0.35), whole) < 1e-13
+    # parts of a head, and two heads with a rest
+    for most in (17 * 5, 17 * 17 * 5):
+        monkeypatch.setattr(entropy_matching, "SLICE_ON_CPU", most)
+        assert error(entropy_matching.matched(u, 0.35), whole) < 1e-13
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_a_sample_that_misleads_is_only_a_start(odd: int) -> None:
+    """The rows of the sample are all alike, or all that differ."""
+    u = vectors(200, 16)
+    u[:, odd::3] = u[:, :1]
+    for rho in (0.1, 0.5, 0.7):
+        assert error(entropy_matching.matched(u, rho)[:, 0, :, 0], reference_matched.solved(u.transpose(1, 2), rho)) < EXACT
+
+
+def test_a_device_that_may_not_stop_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    u = vectors(145, 64, 1.0)
+    early = entropy_matching.matched(u, 0.5)
+    monkeypatch.setattr(entropy_matching, "_may_stop", lambda u: False)
+    assert error(entropy_matching.matched(u, 0.5), early) < EXACT
+
+
+def test_vectors_of_no_length_have_uniform_rows() -> None:
+    u = vectors(145, 64)
+    u[:, 7] = 0
+    for dtype in (torch.float64, torch.float32):
+        found = entropy_matching.matched(u.to(dtype), 0.35)
+        assert error(found[:, 0, :, 0], reference_matched.solved(u.transpose(1, 2), 0.35)) < (EXACT if dtype == torch.float64 else 1e-5)
 
 
 def test_out_of_reach() -> None:

@@ -3,6 +3,9 @@
 A row of softmax(beta u u^T) over N unit vectors u has an entropy that falls from log N at beta = 0, and its slope is known:
 dH / d log(beta) = -beta^2 Var(s), s the row's cosines under the row's own weights. So one beta for each head and stream, at which the mean
 over the rows is log(rho N), is found for all of them at once, by Newton's steps in log(beta) between two bounds.
+
+On a CPU the steps start where a sample of the rows meets the target, and end where they no longer move. A GPU takes all of them, from all
+rows: to ask whether it may stop is to wait for it, which no captured graph can.
 """
 
 import math
@@ -15,8 +18,12 @@ from torch import Tensor
 RANGE = (1e-3, 1e4)
 # Newton steps; a step that leaves the bounds becomes a bisection
 STEPS = {torch.float64: 14, torch.float32: 10}
-# the most cosines of rows with all tokens in memory at a time: 16 MB of float32
-SLICE = 1 << 22
+# a step in log(beta) behind which the next is below the dtype's rounding: each is about the square of the one before
+SETTLED = {torch.float64: 1e-7, torch.float32: 1e-4}
+# rows of a head in the sample, at least, and a step in log(beta) that is short enough there
+SAMPLE, NEAR = 64, 1e-2
+# the most cosines in memory at a time: 2 MB of float32 on a CPU, which its cache holds, and 16 MB elsewhere
+SLICE, SLICE_ON_CPU = 1 << 22, 1 << 19
 
 
 def matched(u: Tensor, rho: float) -> Tensor:
@@ -29,49 +36,83 @@ def matched(u: Tensor, rho: float) -> Tensor:
     Returns: [B, 1, G, 1], float32 at least: to multiply `u` as queries. 1e4 where even that leaves the rows more entropy, as where
     tokens are the same, and where rho N is no more than 1.
     """
-    vectors = u.to(torch.promote_types(u.dtype, torch.float32)).permute(0, 2, 1, 3)
-    if rho * u.shape[1] <= 1:
+    tokens = u.shape[1]
+    vectors = u.to(torch.promote_types(u.dtype, torch.float32)).permute(0, 2, 1, 3).contiguous()
+    if rho * tokens <= 1:
         return torch.full_like(vectors[:, None, :, :1, 0], RANGE[1])
-    target = math.log(rho * u.shape[1])
-    low, high = (torch.full_like(vectors[..., 0, 0], math.log(each)) for each in RANGE)
-    out_of_reach = entropy(vectors, high.exp())[0] >= target
-    at = _first_guess(vectors, target).clamp(low, high)
-    for _ in range(STEPS[vectors.dtype]):
-        found, slope = entropy(vectors, at.exp())
-        low, high = torch.where(found > target, at, low), torch.where(found > target, high, at)
-        step = at + (found - target) / slope
-        at = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
-    beta = torch.where(out_of_reach, RANGE[1], at.exp())
+    target, exact = math.log(rho * tokens), SETTLED[vectors.dtype]
+    rows = vectors[:, :, :: max(tokens // SAMPLE, 1)].contiguous() if _may_stop(u) else vectors
+    at, settled = _newton(vectors, rows, target, _first_guess(vectors, rows, target), NEAR if rows.shape[2] < tokens else exact)
+    if rows.shape[2] < tokens:
+        at, settled = _newton(vectors, vectors, target, at, exact)
+    beta = at.exp()
+    if not (_may_stop(u) and bool(settled.all())):
+        out_of_reach = entropy(vectors, torch.full_like(beta, RANGE[1]))[0] >= target
+        beta = torch.where(out_of_reach, RANGE[1], beta)
     return beta[:, None, :, None]
 
 
-def entropy(u: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+def entropy(u: Tensor, beta: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The mean over the rows of softmax(beta u u^T) of their entropy in nats, and minus its derivative by log(beta).
 
     Args:
-        u: [B, G, N, d]. beta: [B, G].
+        u: [B, G, N, d]. beta: [B, G]. rows: [B, G, R, d], the vectors whose rows count; all where there are none.
 
     Returns: both [B, G].
     """
-    total, slope = torch.zeros_like(beta), torch.zeros_like(beta)
-    for cosines in _cosines(u):
-        logits = cosines * beta[..., None, None]
-        powers = torch.softmax(logits, -1)
-        mean = (powers * logits).sum(-1, keepdim=True)
-        total += (torch.logsumexp(logits, -1) - mean[..., 0]).sum(-1)
-        slope += (powers * (logits - mean) ** 2).sum((-1, -2))
-    return total / u.shape[2], slope / u.shape[2]
+    rows = u if rows is None else rows
+    at = beta.flatten()[:, None, None]
+    total, slope = torch.zeros_like(beta).flatten(), torch.zeros_like(beta).flatten()
+    for heads, queries, keys in _slices(u, rows):
+        # logits below those of a vector with itself, which are the highest: no sum of powers is 0, or overflows
+        scaled = queries * at[heads]
+        logits = torch.baddbmm(-(scaled * queries).sum(-1, keepdim=True), scaled, keys.mT)
+        powers = logits.exp()
+        whole = powers.sum(-1)
+        first = powers.mul_(logits).sum(-1) / whole
+        second = powers.mul_(logits).sum(-1) / whole
+        total[heads] += (whole.log() - first).sum(-1)
+        slope[heads] += (second - first * first).sum(-1)
+    return (total / rows.shape[2]).reshape(beta.shape), (slope / rows.shape[2]).reshape(beta.shape)
 
 
-def _first_guess(u: Tensor, target: float) -> Tensor:
-    """log(beta) where the entropy of small temperatures, log N - beta^2 Var(s) / 2, meets the target: [B, G]."""
-    spread = torch.stack([(cosines - cosines.mean(-1, keepdim=True)).pow(2).sum((-1, -2)) for cosines in _cosines(u)]).sum(0)
-    variance = (spread / u.shape[2] ** 2).clamp_min(1e-12)
-    return 0.5 * torch.log(2 * max(math.log(u.shape[2]) - target, 1e-6) / variance)
+def _newton(u: Tensor, rows: Tensor, target: float, at: Tensor, enough: float) -> tuple[Tensor, Tensor]:
+    """log(beta) [B, G] where these rows' entropy meets the target, from a guess, and where the last step was shorter than `enough`."""
+    low, high = (torch.full_like(at, math.log(each)) for each in RANGE)
+    settled = torch.zeros_like(at, dtype=torch.bool)
+    for _ in range(STEPS[u.dtype]):
+        found, slope = entropy(u, at.exp(), rows)
+        low, high = torch.where(found > target, at, low), torch.where(found > target, high, at)
+        step = at + (found - target) / slope
+        inside = (step >= low) & (step <= high)
+        settled = inside & ((step - at).abs() < enough)
+        at = torch.where(inside, step, (low + high) / 2)
+        if _may_stop(u) and bool(settled.all()):
+            break
+    return at, settled
 
 
-def _cosines(u: Tensor) -> Iterator[Tensor]:
-    """Yield some rows of u u^T at a time, [B, G, rows, N]."""
-    rows = max(SLICE // max(u.shape[0] * u.shape[1] * u.shape[2], 1), 1)
-    for start in range(0, u.shape[2], rows):
-        yield u[:, :, start : start + rows] @ u.mT
+def _may_stop(u: Tensor) -> bool:
+    """True where a value may be read within the pass."""
+    return u.device.type == "cpu"
+
+
+def _first_guess(u: Tensor, rows: Tensor, target: float) -> Tensor:
+    """log(beta) where the entropy of small temperatures, log N - beta^2 Var(s) / 2, meets the target: [B, G], within the bounds."""
+    spread = torch.zeros_like(u[..., 0, 0]).flatten()
+    for heads, queries, keys in _slices(u, rows):
+        spread[heads] += (queries @ keys.mT).var(-1, correction=0).sum(-1)
+    variance = (spread / rows.shape[2]).clamp_min(1e-12).reshape(u.shape[:2])
+    guess = 0.5 * torch.log(2 * max(math.log(u.shape[2]) - target, 1e-6) / variance)
+    return guess.clamp(*map(math.log, RANGE))
+
+
+def _slices(u: Tensor, rows: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield some heads, of B G, some of their rows [heads, r, d], and all their vectors [heads, N, d]."""
+    vectors, queries, most = u.flatten(0, 1), rows.flatten(0, 1), SLICE_ON_CPU if u.device.type == "cpu" else SLICE
+    step = max(most // max(vectors.shape[1], 1), 1)
+    heads = max(step // max(queries.shape[1], 1), 1)
+    for first in range(0, len(vectors), heads):
+        of_heads = slice(first, first + heads)
+        for start in range(0, queries.shape[1], step):
+            yield of_heads, queries[of_heads, start : start + step], vectors[of_heads]
