@@ -18,7 +18,7 @@ from torch import Tensor
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.functional import block_trace, target, vjp
 from fastloc.functional.attention import unit
-from fastloc.functional.block_trace import BlockTrace, at_attention, mean_at_patches, of_texts, parts, placed, positive
+from fastloc.functional.block_trace import BlockTrace, at_attention, at_once, mean_at_patches, of_texts, parts, placed, positive
 from fastloc.functional.blocks import embed, out_projection
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.methods.cliper import levels
@@ -242,7 +242,7 @@ def rollout(scene: Scene) -> tuple[Tensor, Tensor]:
     row = trace_pool(scene.prepared.weights, found[-1].out).maps.mean(1)[:, None] if pools else _scored(scene, found[-1])
     for trace in reversed(found):
         seen, q = torch.zeros((), device=row.device, dtype=row.dtype), trace.heads("q")[:, :, rows]
-        for part in parts(q.shape[2], q.shape[0] * q.shape[1] * trace.x.shape[1], scene.ops.most):
+        for part in parts(q.shape[2], q.shape[0] * q.shape[1] * trace.x.shape[1], at_once(scene.ops.most, q)):
             seen = seen + (row[:, :, None, part] @ trace.maps(q, rows, part))[:, :, 0].mean(1, keepdim=True)
         row, rows = placed(seen, row, rows) / 2, ALL
     # a product, because TensorRT-RTX's builder crashes on the nodes that a repetition exports to

@@ -35,8 +35,8 @@ print(json.dumps({"grown": grown, "finite": bool(one.isfinite().all() and other.
                   "apart": float((one - other).abs().max() / one.abs().max())}))
 """
 TOKENS = 1 + 140 * 143
-# one of each kind of pass: `gem_matched` takes a quarter of an hour here
-METHODS = ("itsm", "gem", "naclip", "rollout")
+# one of each kind of pass
+METHODS = ("itsm", "gem", "gem_matched", "naclip", "rollout")
 # one head's map in float32, MB
 MAP = TOKENS**2 * 4 / 2**20
 

@@ -9,7 +9,7 @@ rows: to ask whether it may stop is to wait for it, which no captured graph can.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ STEPS = {torch.float64: 14, torch.float32: 10}
 SETTLED = {torch.float64: 1e-7, torch.float32: 1e-4}
 # rows of a head in the sample, at least, and a step in log(beta) that is short enough there
 SAMPLE, NEAR = 64, 1e-2
-# the most cosines in memory at a time: 2 MB of float32 on a CPU, which its cache holds, and 16 MB elsewhere
-SLICE, SLICE_ON_CPU = 1 << 22, 1 << 19
+# the most cosines in memory at a time: 4 MB of float32 on a CPU, which its cache holds, and 16 MB elsewhere
+SLICE, SLICE_ON_CPU = 1 << 22, 1 << 20
 
 
 def matched(u: Tensor, rho: float) -> Tensor:
@@ -38,7 +38,7 @@ def matched(u: Tensor, rho: float) -> Tensor:
     """
     tokens = u.shape[1]
     vectors = u.to(torch.promote_types(u.dtype, torch.float32)).permute(0, 2, 1, 3).contiguous()
-    if rho * tokens <= 1:
+    if rho * tokens <= 1 or not len(u):
         return torch.full_like(vectors[:, None, :, :1, 0], RANGE[1])
     target, exact = math.log(rho * tokens), SETTLED[vectors.dtype]
     rows = vectors[:, :, :: max(tokens // SAMPLE, 1)].contiguous() if _may_stop(u) else vectors
@@ -60,20 +60,21 @@ def entropy(u: Tensor, beta: Tensor, rows: Tensor | None = None) -> tuple[Tensor
 
     Returns: both [B, G].
     """
-    rows = u if rows is None else rows
     at = beta.flatten()[:, None, None]
-    total, slope = torch.zeros_like(beta).flatten(), torch.zeros_like(beta).flatten()
-    for heads, queries, keys in _slices(u, rows):
+
+    def sums(heads: slice, queries: Tensor, keys: Tensor) -> Tensor:
         # logits below those of a vector with itself, which are the highest: no sum of powers is 0, or overflows
         scaled = queries * at[heads]
         logits = torch.baddbmm(-(scaled * queries).sum(-1, keepdim=True), scaled, keys.mT)
         powers = logits.exp()
         whole = powers.sum(-1)
-        first = powers.mul_(logits).sum(-1) / whole
-        second = powers.mul_(logits).sum(-1) / whole
-        total[heads] += (whole.log() - first).sum(-1)
-        slope[heads] += (second - first * first).sum(-1)
-    return (total / rows.shape[2]).reshape(beta.shape), (slope / rows.shape[2]).reshape(beta.shape)
+        powers = powers * logits
+        first = powers.sum(-1) / whole
+        second = (powers * logits).sum(-1) / whole
+        return torch.stack([whole.log() - first, second - first * first]).sum(-1)
+
+    nats, slope = _mean(u, u if rows is None else rows, sums)
+    return nats, slope
 
 
 def _newton(u: Tensor, rows: Tensor, target: float, at: Tensor, enough: float) -> tuple[Tensor, Tensor]:
@@ -99,20 +100,22 @@ def _may_stop(u: Tensor) -> bool:
 
 def _first_guess(u: Tensor, rows: Tensor, target: float) -> Tensor:
     """log(beta) where the entropy of small temperatures, log N - beta^2 Var(s) / 2, meets the target: [B, G], within the bounds."""
-    spread = torch.zeros_like(u[..., 0, 0]).flatten()
-    for heads, queries, keys in _slices(u, rows):
-        spread[heads] += (queries @ keys.mT).var(-1, correction=0).sum(-1)
-    variance = (spread / rows.shape[2]).clamp_min(1e-12).reshape(u.shape[:2])
+    variance = _mean(u, rows, lambda _, queries, keys: (queries @ keys.mT).var(-1, correction=0).sum(-1)).clamp_min(1e-12)
     guess = 0.5 * torch.log(2 * max(math.log(u.shape[2]) - target, 1e-6) / variance)
     return guess.clamp(*map(math.log, RANGE))
 
 
-def _slices(u: Tensor, rows: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield some heads, of B G, some of their rows [heads, r, d], and all their vectors [heads, N, d]."""
-    vectors, queries, most = u.flatten(0, 1), rows.flatten(0, 1), SLICE_ON_CPU if u.device.type == "cpu" else SLICE
-    step = max(most // max(vectors.shape[1], 1), 1)
-    heads = max(step // max(queries.shape[1], 1), 1)
+def _mean(u: Tensor, rows: Tensor, sums: Callable[[slice, Tensor, Tensor], Tensor]) -> Tensor:
+    """The mean over the rows [B, G, R, d] of numbers whose sums [..., h] over r rows [h, r, d] the function returns: [..., B, G].
+
+    It is called with some heads, of the B G, some of their rows, and all their vectors [h, N, d].
+    """
+    vectors, queries = u.flatten(0, 1), rows.flatten(0, 1)
+    step = max((SLICE_ON_CPU if _may_stop(u) else SLICE) // max(u.shape[2], 1), 1)
+    heads, found = max(step // max(rows.shape[2], 1), 1), []
     for first in range(0, len(vectors), heads):
-        of_heads = slice(first, first + heads)
-        for start in range(0, queries.shape[1], step):
-            yield of_heads, queries[of_heads, start : start + step], vectors[of_heads]
+        some = slice(first, first + heads)
+        parts = [sums(some, part, vectors[some]) for part in torch.split(queries[some], step, 1)]
+        found.append(sum(parts[1:], parts[0]))
+    means = torch.cat(found, -1) / rows.shape[2]
+    return means.reshape(*means.shape[:-1], *u.shape[:2])

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from fastloc.functional.attention import Attend, Temperature, rows_of
-from fastloc.functional.block_trace import parts
+from fastloc.functional.block_trace import at_once, parts
 from fastloc.functional.vjp import upcast
 
-# the numbers of a map that a CPU processes at a time: 4 MB of float32, which its caches hold
-CACHE = 1 << 20
 # keys and queries, which include the logits' scale, and the bias of the logits, each [b, h, N, …]
 _Sides = tuple[Tensor, Tensor, Tensor | None]
 # pictures that are processed at a time, and for each group the heads
@@ -115,7 +113,7 @@ class Summed:
     def attend(self, q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, bias: Tensor | None = None) -> Tensor:
         """See `fastloc.functional.attention.Attend`; a bias has the axes [1, H, N, N]."""
         batch, tokens, heads = q.shape[:3]
-        self.groups = _groups(batch, heads, tokens, self._at_once(q))
+        self.groups = _groups(batch, heads, tokens, at_once(self.most, q))
         queries, keys = (upcast(q) * temperature).transpose(1, 2), upcast(k).transpose(1, 2)
         wide = None if bias is None else upcast(bias)
         if self.most is not None and batch * heads * tokens**2 > self.most:
@@ -136,18 +134,15 @@ class Summed:
         """S of the `place`-th heads of the `group`-th pictures, see `groups`."""
         if self.sums:
             kept = self.sums[group][place]
-            return Kept(kept, self._at_once(kept))
+            return Kept(kept, at_once(self.most, kept))
         images, some = self.groups[group][0], self.groups[group][1][place]
         kept_sides = zip(self.queries, self.keys, self.biases, strict=True)
         sides = [(q[images, some], k[images, some], _of_heads(bias, some)) for q, k, bias in kept_sides]
-        most = self._at_once(self.queries[0])
+        most = at_once(self.most, self.queries[0])
         assert self.most is not None
         if sides[0][0].shape[2] ** 2 > self.most:
             return Recomputed(sides, most)
         return Kept(total(torch.softmax(_logits(*each), -1) for each in sides), most)
-
-    def _at_once(self, like: Tensor) -> int | None:
-        return min(self.most, CACHE) if self.most is not None and like.device.type == "cpu" else self.most
 
 
 def by_rows(count: int, each: int, most: int | None, make: Callable[[slice], Tensor]) -> Tensor:

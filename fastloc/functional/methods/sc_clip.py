@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.functional.attention import SLICE, Projections
+from fastloc.functional.block_trace import CACHE
 from fastloc.functional.blocks import enter_block, out_projection, project, turned
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.methods.outliers import attended, repaired, sparse
-from fastloc.functional.methods.row_blocks import CACHE, by_rows
+from fastloc.functional.methods.row_blocks import by_rows
 from fastloc.functional.op_set import Ops
 from fastloc.functional.output import Grid
 from fastloc.functional.position_embedding import Positions
