@@ -19,8 +19,9 @@ from fastloc.functional.op_set import TORCH, Ops, normalised
 from fastloc.functional.position_embedding import Positions
 from fastloc.functional.target import ALL, FIRST, scored_rows
 
-# numbers of attention maps that a CPU processes at a time: 4 MB of float32, which its caches hold
-CACHE = 1 << 20
+# numbers of attention maps that a CPU processes at a time: 4 MB of float32, which its caches hold; and rows of a head, of which products
+# need as many to be fast
+CACHE, ROWS = 1 << 20, 128
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ def _sums_over_patches(trace: BlockTrace, rows: slice, attended: Tensor, most: i
     zero = torch.zeros_like(gradient[:, :, :, 0])
     sums = {"q": zero, "k": zero, "v": zero}
     queries = q[:, :, rows]
-    for part in parts(queries.shape[2], q.shape[0] * heads * q.shape[2], at_once(most, q)):
+    line = q.shape[0] * heads * q.shape[2]
+    for part in parts(queries.shape[2], line, at_once(most, q, line)):
         at, maps = gradient[:, :, :, part], trace.maps(queries, rows, part)
         along = (at * outputs[:, :, :, part]).sum(-1)
         if prefix:
@@ -207,7 +209,8 @@ def through_attention(
     q, k, v = (trace.heads(letter) for letter in "qkv")
     zero, seen = torch.zeros((), device=v.device, dtype=v.dtype), torch.zeros((), device=v.device, dtype=v.dtype)
     at_q, at_k, at_v, queries = [], zero, zero, q[:, :, rows]
-    for part in parts(queries.shape[2], by_heads.shape[0] * by_heads.shape[1] * by_heads.shape[2] * k.shape[2], at_once(most, k)):
+    line = k.shape[0] * k.shape[1] * k.shape[2]
+    for part in parts(queries.shape[2], by_heads.shape[2] * line, at_once(most, k, line)):
         at, maps = by_heads[:, :, :, part], trace.maps(queries, rows, part)
         by_map = times(at, v.transpose(2, 3))
         if row is not None and strength is not None:
@@ -241,7 +244,8 @@ def positive(trace: BlockTrace, attended: Tensor, most: int | None) -> Tensor:
     v = trace.heads("v")[:, :, trace.spec.prefix :].transpose(2, 3)
     gradient = by_head(attended, v.shape[1])
     total = torch.zeros((), device=v.device, dtype=v.dtype)
-    for part in parts(gradient.shape[3], gradient.shape[0] * gradient.shape[1] * gradient.shape[2] * v.shape[3], at_once(most, v)):
+    line = v.shape[0] * v.shape[1] * v.shape[3]
+    for part in parts(gradient.shape[3], gradient.shape[2] * line, at_once(most, v, line)):
         total = total + torch.relu(times(gradient[:, :, :, part], v)).sum((1, 3))
     return total / (gradient.shape[1] * gradient.shape[3])
 
@@ -287,9 +291,12 @@ def times(gradient: Tensor, matrix: Tensor) -> Tensor:
     return product.reshape(*gradient.shape[:4], product.shape[-1])
 
 
-def at_once(most: int | None, like: Tensor) -> int | None:
-    """The numbers of attention maps to process at a time on a tensor's device, where `most` may be in memory; None for all of them."""
-    return min(most, CACHE) if most is not None and like.device.type == "cpu" else most
+def at_once(most: int | None, like: Tensor, line: int = 0) -> int | None:
+    """The numbers of attention maps to process at a time on a tensor's device, where `most` may be in memory; None for all of them.
+
+    line: the numbers of one row of all heads, of which a CPU gets `ROWS` even where its caches do not hold them.
+    """
+    return min(most, max(CACHE, ROWS * line)) if most is not None and like.device.type == "cpu" else most
 
 
 def parts(count: int, each: int, most: int | None) -> Iterator[slice]:

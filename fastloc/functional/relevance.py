@@ -242,7 +242,8 @@ def rollout(scene: Scene) -> tuple[Tensor, Tensor]:
     row = trace_pool(scene.prepared.weights, found[-1].out).maps.mean(1)[:, None] if pools else _scored(scene, found[-1])
     for trace in reversed(found):
         seen, q = torch.zeros((), device=row.device, dtype=row.dtype), trace.heads("q")[:, :, rows]
-        for part in parts(q.shape[2], q.shape[0] * q.shape[1] * trace.x.shape[1], at_once(scene.ops.most, q)):
+        line = q.shape[0] * q.shape[1] * trace.x.shape[1]
+        for part in parts(q.shape[2], line, at_once(scene.ops.most, q, line)):
             seen = seen + (row[:, :, None, part] @ trace.maps(q, rows, part))[:, :, 0].mean(1, keepdim=True)
         row, rows = placed(seen, row, rows) / 2, ALL
     # a product, because TensorRT-RTX's builder crashes on the nodes that a repetition exports to
