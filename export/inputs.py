@@ -9,7 +9,7 @@ import torch.onnx
 from torch import Tensor
 
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.functional.frame_patches import AxisTables, FrameTables, folded_embedding, frame_tables, pixel_scale
+from fastloc.functional.frames.patches import AxisTables, FrameTables, folded_embedding, frame_tables, pixel_scale
 from fastloc.functional.op_set import TORCH, Ops
 from fastloc.functional.patch_stem import embedded_planes, patch_tokens
 from fastloc.imaging.geometry import Geometry

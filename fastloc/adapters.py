@@ -90,10 +90,10 @@ def result_of(
 def nv12_to_rgb(
     surface: Any, height: int | None = None, width: int | None = None, *, matrix: str = "bt709", full_range: bool = False
 ) -> Tensor:
-    """Convert a hardware decoder's NV12 to RGB, on its device: see `fastloc.functional.frame_formats.nv12_to_rgb`. Needs torch."""
-    from fastloc.functional import frame_formats
+    """Convert a hardware decoder's NV12 to RGB, on its device: see `fastloc.functional.frames.formats.nv12_to_rgb`. Needs torch."""
+    from fastloc.functional.frames import formats
 
-    return frame_formats.nv12_to_rgb(surface, height, width, matrix=matrix, full_range=full_range)
+    return formats.nv12_to_rgb(surface, height, width, matrix=matrix, full_range=full_range)
 
 
 def _supervision() -> Any:

@@ -4,7 +4,7 @@
     patches[b, (gy, gx), (c, r, s)] = (byte[b, c, gy * ph + r, gx * pw + s] - 128) / 64, the mean colour where the input is padded
 
 The first kernel resizes one axis and takes the channels apart, the second resizes the other and cuts patches. Only what lies within the
-model's input is computed. The tables (`fastloc.functional.frame_patches`) determine the first axis, because Pillow's rounding
+model's input is computed. The tables (`fastloc.functional.frames.patches`) determine the first axis, because Pillow's rounding
 between the two passes depends on their order.
 """
 
@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastloc.functional.frame_patches import FrameTables, frame_refusals, frame_tables, plain_patches
+from fastloc.functional.frames.patches import FrameTables, frame_refusals, frame_tables, plain_patches
 from fastloc.imaging.geometry import fit
 from fastloc.imaging.pillow_resize import PRECISION_BITS
 from fastloc.kernels.gate import Case

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fastloc import CnnLocalizer, Localizer, OnnxLocalizer
 from fastloc.adapters import nv12_to_rgb, result_of
 from fastloc.errors import FastlocError, ImageError, TextError
-from fastloc.functional.frame_formats import MATRICES
+from fastloc.functional.frames.formats import MATRICES
 from fastloc.imaging import images
 from fastloc.onnx_file import header
 from onnx_files import tiny_model

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.checkpoints.vit_spec import OPENAI_MEAN
-from fastloc.functional.frame_patches import frame_tables
+from fastloc.functional.frames.patches import frame_tables
 from fastloc.functional.heatmaps import tables
 from fastloc.imaging.geometry import fit
 from fastloc.kernels.table import OPS

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastloc.errors import FastlocError
-from fastloc.functional.frame_patches import frame_refusals, frame_tables, plain_patches
+from fastloc.functional.frames.patches import frame_refusals, frame_tables, plain_patches
 from fastloc.imaging.geometry import Geometry
 from fastloc.kernels import device
 

@@ -16,7 +16,7 @@ from fastloc.engine.plan import DTYPES, Plan, PlanRequest
 from fastloc.engine.plan_options import choose
 from fastloc.functional import attention, readout
 from fastloc.functional.folding import FoldedViT, fold, without_scale
-from fastloc.functional.frame_patches import folded_embedding, frame_tables
+from fastloc.functional.frames.patches import folded_embedding, frame_tables
 from fastloc.functional.op_set import TORCH, Ops, activate_in_place
 from fastloc.functional.output import Output
 from fastloc.functional.patch_stem import embedded_rows, patch_tokens

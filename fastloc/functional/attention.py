@@ -15,10 +15,8 @@ from torch import Tensor
 from fastloc.errors import RecipeError
 from fastloc.functional.methods.entropy_matching import matched
 from fastloc.functional.methods.procrustes import aligned_queries
+from fastloc.functional.slices import SLICE, in_parts
 from fastloc.recipes import Recipe
-
-# the most logits in memory at once, in elements: 16 MB of float32
-SLICE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,13 @@ def attend_in_slices(q: Tensor, k: Tensor, v: Tensor, temperature: Temperature, 
     """The attention of `attend`, with the logits of only some queries in memory at a time."""
     scaled = (q * temperature).to(q.dtype).transpose(1, 2)
     keys, values = k.permute(0, 2, 3, 1), v.transpose(1, 2)
-    step = max(SLICE // max(k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
-    parts = []
-    for start in range(0, q.shape[1], step):
-        logits = scaled[:, :, start : start + step] @ keys
-        if bias is not None:
-            logits = logits + bias[..., start : start + step, :]
-        parts.append((torch.softmax(logits, -1) @ values).transpose(1, 2).flatten(2))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def of(rows: slice) -> Tensor:
+        logits = scaled[:, :, rows] @ keys
+        some = rows_of(bias, rows)
+        return (torch.softmax(logits if some is None else logits + some, -1) @ values).transpose(1, 2).flatten(2)
+
+    return in_parts(q.shape[1], k.shape[0] * k.shape[1] * k.shape[2], SLICE, of)
 
 
 def rows_of(bias: Tensor | None, rows: slice) -> Tensor | None:
@@ -208,13 +205,14 @@ def _biased(
         bias = neighbour_bias(grid, std, 0, grid[0], q, prefix)
         return how(q, k, v, temperature, bias if own is None else bias + own)
     # PyTorch may write a biased attention's logits to memory, so these rows are counted like those of `attend_in_slices`
-    rows = max(most // max(grid[1] * k.shape[0] * k.shape[1] * k.shape[2], 1), 1)
-    parts = []
-    for start in range(0, grid[0], rows):
-        stop = min(start + rows, grid[0])
+
+    def of(rows: slice) -> Tensor:
+        start, stop = rows.start or 0, grid[0] if rows.stop is None else rows.stop
         bias, some = neighbour_bias(grid, std, start, stop, q, prefix), slice(start * grid[1], stop * grid[1])
-        parts.append(how(q[:, some], k, v, temperature, bias if own is None else bias + own[..., some, :]))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        attended = how(q[:, some], k, v, temperature, bias if own is None else bias + own[..., some, :])
+        return attended.reshape(attended.shape[0], stop - start, grid[1], attended.shape[2])
+
+    return in_parts(grid[0], grid[1] * k.shape[0] * k.shape[1] * k.shape[2], most, of).flatten(1, 2)
 
 
 def neighbour_bias(grid: tuple[int, int], std: float, start: int, stop: int, like: Tensor, prefix: int = 1) -> Tensor:

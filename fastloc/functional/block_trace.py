@@ -3,7 +3,6 @@
 The forward is made of the pieces of `fastloc.functional.blocks`, the backward of those of `fastloc.functional.vjp`.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,11 +16,8 @@ from fastloc.functional.blocks import enter_block, main_path, mlp_end, mlp_start
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.op_set import TORCH, Ops, normalised
 from fastloc.functional.position_embedding import Positions
+from fastloc.functional.slices import at_once, parts, written
 from fastloc.functional.target import ALL, FIRST, scored_rows
-
-# numbers of attention maps that a CPU processes at a time: 4 MB of float32, which its caches hold; and rows of a head, of which products
-# need as many to be fast
-CACHE, ROWS = 1 << 20, 128
 
 
 @dataclass(frozen=True)
@@ -208,7 +204,8 @@ def through_attention(
     by_heads = by_head(attended, trace.qkv.packed.shape[3])
     q, k, v = (trace.heads(letter) for letter in "qkv")
     zero, seen = torch.zeros((), device=v.device, dtype=v.dtype), torch.zeros((), device=v.device, dtype=v.dtype)
-    at_q, at_k, at_v, queries = [], zero, zero, q[:, :, rows]
+    at_k, at_v, queries = zero, zero, q[:, :, rows]
+    at_q: Tensor | None = None
     line = k.shape[0] * k.shape[1] * k.shape[2]
     for part in parts(queries.shape[2], by_heads.shape[2] * line, at_once(most, k, line)):
         at, maps = by_heads[:, :, :, part], trace.maps(queries, rows, part)
@@ -218,15 +215,15 @@ def through_attention(
             seen = seen + (row[:, :, None, part] @ positive)[:, :, 0] * strength[..., None]
         if below:
             logits = vjp.softmax(by_map, maps[:, :, None]) * trace.scale
-            at_q.append(times(logits, k))
+            at_q = written(at_q, times(logits, k), part, queries.shape[2], axis=3)
             at_k = at_k + logits.transpose(3, 4) @ queries[:, :, None, part]
             at_v = at_v + _by_values(maps, at)
-    if not below:
+    if at_q is None:
         return attended, seen
     sides = torch.cat([_at_projection(trace, "k", together(at_k), ALL), together(at_v)], -1)
     width = trace.x.shape[2]
     at_y = vjp.linear(sides, trace.block.qkv_w[width:])
-    at_queries = _at_projection(trace, "q", together(torch.cat(at_q, 3)), rows)
+    at_queries = _at_projection(trace, "q", together(at_q), rows)
     return _plus(at_y, vjp.linear(at_queries, trace.block.qkv_w[:width]), rows), seen
 
 
@@ -250,7 +247,7 @@ def positive(trace: BlockTrace, attended: Tensor, most: int | None) -> Tensor:
     return total / (gradient.shape[1] * gradient.shape[3])
 
 
-# shapes, and sums in slices
+# shapes
 
 
 def placed(seen: Tensor, row: Tensor, rows: slice) -> Tensor:
@@ -289,27 +286,3 @@ def times(gradient: Tensor, matrix: Tensor) -> Tensor:
     """Multiply [B, H, T, R, d] by [B, H, d, N], which all texts share: [B, H, T, R, N]."""
     product = gradient.flatten(2, 3) @ matrix
     return product.reshape(*gradient.shape[:4], product.shape[-1])
-
-
-def at_once(most: int | None, like: Tensor, line: int = 0) -> int | None:
-    """The numbers of attention maps to process at a time on a tensor's device, where `most` may be in memory; None for all of them.
-
-    line: the numbers of one row of all heads, of which a CPU gets `ROWS` even where its caches do not hold them.
-    """
-    return min(most, max(CACHE, ROWS * line)) if most is not None and like.device.type == "cpu" else most
-
-
-def parts(count: int, each: int, most: int | None) -> Iterator[slice]:
-    """Slices of `count` items, as many at a time as `most` numbers allow when one item takes `each`."""
-    if most is None:
-        yield slice(None)
-        return
-    step = max(most // max(each, 1), 1)
-    for start in range(0, max(count, 1), step):
-        yield slice(start, min(start + step, count))
-
-
-def of_texts(count: int, each: int, most: int | None, function: Callable[[slice], Tensor]) -> Tensor:
-    """Concatenate the results of `function` [B, t, P], called on some texts at a time."""
-    found = [function(part) for part in parts(count, each, most)]
-    return found[0] if len(found) == 1 else torch.cat(found, 1)

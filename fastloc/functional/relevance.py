@@ -18,7 +18,7 @@ from torch import Tensor
 from fastloc.checkpoints.vit_spec import ModelSpec
 from fastloc.functional import block_trace, target, vjp
 from fastloc.functional.attention import unit
-from fastloc.functional.block_trace import BlockTrace, at_attention, at_once, mean_at_patches, of_texts, parts, placed, positive
+from fastloc.functional.block_trace import BlockTrace, at_attention, mean_at_patches, placed, positive
 from fastloc.functional.blocks import embed, out_projection
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.methods.cliper import levels
@@ -28,6 +28,7 @@ from fastloc.functional.output import Grid
 from fastloc.functional.pools import pooled
 from fastloc.functional.position_embedding import Positions
 from fastloc.functional.readout import cosine
+from fastloc.functional.slices import at_once, in_parts, parts
 from fastloc.functional.target import ALL, FIRST, Target, scored, scored_rows, trace_pool
 from fastloc.functional.vit import encode
 
@@ -98,7 +99,7 @@ def grad_cam(scene: Scene) -> tuple[Tensor, Tensor]:
     trace, target = scene.last()
     if (cam := scene.prepared.recipe.cam) != "grad-cam":
         count, each = scene.texts.shape[0], _whole(trace)
-        found = of_texts(count, each, scene.ops.most, lambda texts: patch_cam(cam, trace, target, scene.rows, texts, scene.ops.most))
+        found = in_parts(count, each, scene.ops.most, lambda texts: patch_cam(cam, trace, target, scene.rows, texts, scene.ops.most))
         return found, scene.embedding(trace)
 
     def weights(texts: slice) -> Tensor:
@@ -106,7 +107,7 @@ def grad_cam(scene: Scene) -> tuple[Tensor, Tensor]:
         return mean_at_patches(trace, scene.rows, attended, scene.ops.most)
 
     each = _whole(trace) if trace.turning else _behind(trace)
-    found = of_texts(scene.texts.shape[0], each, scene.ops.most, weights)
+    found = in_parts(scene.texts.shape[0], each, scene.ops.most, weights)
     return _activation(scene, found, trace.y, target.strength), scene.embedding(trace)
 
 
@@ -121,7 +122,7 @@ def grad_cam_input(scene: Scene) -> tuple[Tensor, Tensor]:
         gradient, _ = block_trace.through_block(trace, scene.rows, target.gradient(texts), most=scene.ops.most)
         return gradient.mean(2)
 
-    found = of_texts(scene.texts.shape[0], _whole(trace), scene.ops.most, weights)
+    found = in_parts(scene.texts.shape[0], _whole(trace), scene.ops.most, weights)
     return _activation(scene, found, trace.x, target.strength), scene.embedding(trace)
 
 
@@ -183,7 +184,7 @@ def bi_modal(scene: Scene) -> tuple[Tensor, Tensor]:
         row = _scored(scene, found[-1]) if target.seen is None else target.seen[:, texts] * strength[..., None]
         return block_trace.walk_down(found, scene.rows, gradient, row, strength, scene.ops.most)[:, :, scene.spec.prefix :]
 
-    return of_texts(scene.texts.shape[0], _whole(found[0]), scene.ops.most, walk), scene.embedding(found[-1])
+    return in_parts(scene.texts.shape[0], _whole(found[0]), scene.ops.most, walk), scene.embedding(found[-1])
 
 
 def legrad(scene: Scene) -> tuple[Tensor, Tensor]:
@@ -207,7 +208,7 @@ def legrad(scene: Scene) -> tuple[Tensor, Tensor]:
         def of_block(texts: slice, trace: BlockTrace = trace, gradient: Tensor = gradient) -> Tensor:
             return positive(trace, at_attention(trace, gradient[:, texts], ALL), scene.ops.most)
 
-        seen = of_texts(scene.texts.shape[0], _behind(trace), scene.ops.most, of_block)
+        seen = in_parts(scene.texts.shape[0], _behind(trace), scene.ops.most, of_block)
         terms.append(seen * (strength / trace.out.shape[1])[..., None])
     return sum(terms[1:], terms[0]), scene.embedding(found[-1])
 

@@ -22,6 +22,7 @@ from fastloc.functional.methods.pool_gradients import PoolGradients
 from fastloc.functional.output import Output
 from fastloc.functional.position_embedding import resized_position
 from fastloc.functional.similarity import Read
+from fastloc.functional.slices import SLICE, in_parts
 from fastloc.functional.target import at_unit_embedding
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes import recipe as named
@@ -275,8 +276,15 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, besid
         gradients = PoolGradients(share[:, :, 0], slope, q[:, :, 0], outputs, query, pool.q_w, pool.k_w, pool.v_w)
         weigh, of_texts = WEIGHINGS[prepared.recipe.cam], strength.expand(len(x), -1)
         stage = positions.transpose(1, 2).reshape(x.shape)
-        rows = ((gradients.at_positions(i) * of_texts[:, i, None, None]).transpose(1, 2).reshape(x.shape) for i in range(len(texts)))
-        return torch.stack([weigh(stage, each) for each in rows], 1), cosine
+
+        def of(part: slice) -> Tensor:
+            rows = (
+                (gradients.at_positions(i) * of_texts[:, i, None, None]).transpose(1, 2).reshape(x.shape)
+                for i in range(*part.indices(len(texts)))
+            )
+            return torch.stack([weigh(stage, each) for each in rows], 1)
+
+        return in_parts(len(texts), x.numel(), SLICE, of), cosine
     total = out @ pool.v_w + query @ pool.q_w
     maps = F.relu(total / positions.shape[1] @ positions.transpose(1, 2)) * strength[..., None]
     return maps.reshape(*maps.shape[:2], *x.shape[2:]), cosine

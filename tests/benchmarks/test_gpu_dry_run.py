@@ -19,7 +19,7 @@ from cuda_lines import all_cuda_lines, reached
 from fastloc.bench import contenders, request, run_facts, schema
 from fastloc.bench.peers import protocol
 from fastloc.engine import devices
-from fastloc.functional.frame_patches import frame_tables
+from fastloc.functional.frames.patches import frame_tables
 from fastloc.imaging.geometry import fit
 from fastloc.kernels import gate as kernels_gate
 from fastloc.kernels import variants as switches

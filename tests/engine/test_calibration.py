@@ -16,6 +16,7 @@ from fastloc.engine.plan_options import choose
 from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import FastlocError, ModelError, PlanError, RecipeError
 from fastloc.export.options import Options
+from fastloc.functional import slices
 from fastloc.functional.methods import entropy_matching
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
@@ -74,7 +75,7 @@ def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = entropy_matching.matched(u, 0.35)
     # parts of a head, and two heads with a rest
     for most in (17 * 5, 17 * 17 * 5):
-        monkeypatch.setattr(entropy_matching, "SLICE_ON_CPU", most)
+        monkeypatch.setattr(slices, "CACHE", most)
         assert error(entropy_matching.matched(u, 0.35), whole) < 1e-13
 
 

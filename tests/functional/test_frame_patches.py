@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-import fastloc.functional.frame_patches as frames_module
+import fastloc.functional.frames.patches as frames_module
 import towers
 from fastloc.checkpoints.vit_spec import OPENAI_MEAN, OPENAI_STD
 from fastloc.engine.frame_patches import patches_of
 from fastloc.errors import FastlocError
-from fastloc.functional.frame_patches import folded_embedding, frame_tables
+from fastloc.functional.frames.patches import folded_embedding, frame_tables
 from fastloc.imaging.geometry import FITS, Geometry, fit
 from fastloc.imaging.preprocess import INTERPOLATIONS, prepare
 

@@ -11,7 +11,7 @@ from torch import Tensor
 import towers
 from fastloc.engine.vit_engine import Engine, Tower
 from fastloc.errors import RecipeError
-from fastloc.functional import block_trace, vit
+from fastloc.functional import vit
 from fastloc.functional.folding import fold
 from fastloc.functional.op_set import Ops
 from fastloc.functional.patch_stem import patch_tokens
@@ -216,13 +216,3 @@ def test_the_references_steps_are_the_official_ones_where_they_can_be_written_tw
     for attention in seen.maps:
         joint = (attention[0].mean(0) + torch.eye(16)) / 2 @ joint
     assert error(grids(same, pixels, texts, RECIPES["rollout"])[0][0, 0].flatten(), joint[0, 1:].detach()) < EXACT
-
-
-def test_a_slice_has_as_many_rows_as_products_need() -> None:
-    """The 3,137 tokens of 896 px, of 12 heads: 4 MB would be 27 rows. Never more than may be in memory, and all where nothing is said."""
-    like = torch.empty(0)
-    assert block_trace.at_once(1 << 24, like, 12 * 3137) == 128 * 12 * 3137
-    assert block_trace.at_once(1 << 24, like, 12 * 197) == block_trace.at_once(1 << 24, like) == 1 << 20
-    assert block_trace.at_once(1 << 21, like, 12 * 3137) == 1 << 21
-    assert block_trace.at_once(None, like, 12 * 3137) is None
-    assert block_trace.at_once(1 << 24, torch.empty(0, device="meta"), 12 * 3137) == 1 << 24

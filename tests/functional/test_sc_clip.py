@@ -11,10 +11,10 @@ from torch import Tensor
 import families
 import towers
 from fastloc.errors import RecipeError
-from fastloc.functional import vit
+from fastloc.functional import slices, vit
 from fastloc.functional.attention import Projections
 from fastloc.functional.folding import streams_read
-from fastloc.functional.methods import outliers, sc_clip
+from fastloc.functional.methods import outliers
 from fastloc.functional.vit import forward
 from fastloc.recipes import RECIPES, recipe
 from fastloc.reference import aggregation, any_recipe, arithmetic
@@ -165,7 +165,7 @@ def test_towers_that_have_not_what_is_read() -> None:
 def test_rows_at_a_time_give_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, pixels = towers.tower(), towers.pixels(2, (5, 8))
     whole = forward(weights, pixels, RECIPES[name]).patches
-    monkeypatch.setattr(sc_clip, "CACHE", 2 * 40 * 7)
+    monkeypatch.setattr(slices, "CACHE", 2 * 40 * 7)
     assert error(forward(weights, pixels, RECIPES[name]).patches, whole) < 1e-12
 
 

@@ -14,6 +14,7 @@ from fastloc.functional.hierarchical import forms
 from fastloc.recipes import RECIPES, Recipe, recipe
 from fastloc.reference import hierarchical as reference
 from hierarchical_towers import HEADS, LINEAR, pixels, texts, tower
+from live_tensors import LiveTensors
 from towers import error
 
 CPU = torch.device("cpu")
@@ -85,6 +86,16 @@ def test_gradients_at_cells_err_as_little_as_the_reference_in_float32(cam: str, 
     literal = reference.grad_cam(tower().to(dtype=torch.float32), x.float(), words.float(), "softmax", 5.0, start, cam)
     own, found = error(literal, expected), error(engine(row, dtype="float32")(x.float(), words.float())[0], expected)
     assert found < max(2 * own, 2e-6), f"the reference's own error is {own:.1e}"
+
+
+def test_no_map_of_a_text_waits_between_backward_passes() -> None:
+    """See `tests/functional/test_slices.py`."""
+    run, most = engine(recipe("grad_cam", start=-2)), []
+    for count in (3, 24):
+        with LiveTensors() as seen:
+            run(pixels(1, GRID), texts(count))
+        most.append(seen.most)
+    assert most[1] <= most[0] + 1
 
 
 def test_the_last_map_is_what_grad_cam_reads_by_default() -> None:

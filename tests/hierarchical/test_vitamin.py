@@ -20,7 +20,7 @@ from fastloc.checkpoints.vit_weights import named_tensors
 from fastloc.engine.cost import operations
 from fastloc.engine.frame_patches import patches_of
 from fastloc.errors import ModelError
-from fastloc.functional.frame_patches import folded_embedding
+from fastloc.functional.frames.patches import folded_embedding
 from fastloc.functional.patch_stem import embedded_planes, embedded_rows, patch_tokens
 from fastloc.functional.vit import forward
 from fastloc.imaging.geometry import fit

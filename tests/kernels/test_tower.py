@@ -8,7 +8,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from fastloc.functional.frame_patches import FrameTables, frame_tables
+from fastloc.functional.frames.patches import FrameTables, frame_tables
 from fastloc.imaging.geometry import fit
 from fastloc.kernels import add_norm as norm_op
 from fastloc.kernels import frame_patches as frame_op

@@ -14,7 +14,7 @@ from fastloc.checkpoints.text_encoder import TextEncoder
 from fastloc.engine import examples
 from fastloc.engine.localizer import Localizer
 from fastloc.errors import FastlocError, FastlocWarning, ImageError, ModelError, TextError
-from fastloc.functional.frame_formats import MOST
+from fastloc.functional.frames.formats import MOST
 from fastloc.imaging.example import Example
 from fastloc.text.embeddings import TextEmbeddings
 from repo import SAMPLES

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import towers
 from fastloc.checkpoints.vit_weights import Weights
-from fastloc.functional.frame_formats import MOST
+from fastloc.functional.frames.formats import MOST
 from fastloc.recipes import Recipe
 from fastloc.reference import scores as literal
 

@@ -20,7 +20,7 @@ from fastloc.engine.projected_towers import ProjectedTowers
 from fastloc.engine.self_check.second_plan import SecondPlan
 from fastloc.engine.tower_kinds import AnyEngine, AnyTower
 from fastloc.errors import ImageError
-from fastloc.functional.frame_formats import check_values, shared
+from fastloc.functional.frames.formats import check_values, shared
 from fastloc.imaging.example import Example
 from fastloc.imaging.geometry import VARYING, Geometry, both_sides, fit, size_text
 from fastloc.imaging.images import load

@@ -14,6 +14,7 @@ from fastloc.functional import vjp
 from fastloc.functional.hierarchical.cells import embedding, head_gradient, rows_of
 from fastloc.functional.hierarchical.stages import MAPS, last
 from fastloc.functional.methods.cam import WEIGHINGS
+from fastloc.functional.slices import written
 from fastloc.functional.target import at_unit_embedding
 from fastloc.recipes import Recipe
 
@@ -52,11 +53,13 @@ def maps(
                 weights, head, recipe, end.detach(), texts.clone(), None if beside is None else beside.clone()
             )
             whole = _as_maps(gradient, end, head).expand(-1, *end.shape).to(end)
-        found = []
+        found: Tensor | None = None
         for i in range(len(texts)):
             at_read = torch.autograd.grad(end, read, whole[i], retain_graph=True)[0]
-            found.append(_weighed(recipe, read.detach(), vjp.upcast(at_read)[None], strength[:, i : i + 1]))
-    return torch.cat(found, 1), cosine
+            made = _weighed(recipe, read.detach(), vjp.upcast(at_read)[None], strength[:, i : i + 1])
+            found = written(found, made, slice(i, i + 1), len(texts))
+    assert found is not None
+    return found, cosine
 
 
 def _at_last(

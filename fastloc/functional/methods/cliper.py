@@ -15,10 +15,11 @@ from fastloc.functional import block_trace
 from fastloc.functional.block_trace import BlockTrace
 from fastloc.functional.blocks import enter_block, enter_mlp, finish_mlp, out_projection, own_attention, project
 from fastloc.functional.folding import FoldedViT
-from fastloc.functional.methods.row_blocks import Maps, Summed, joined, total
+from fastloc.functional.methods.row_blocks import Maps, Summed
 from fastloc.functional.op_set import Ops
 from fastloc.functional.pools import head
 from fastloc.functional.position_embedding import Positions
+from fastloc.functional.slices import joined, total, written
 from fastloc.functional.vjp import upcast
 
 # scores of patches [B, T, P] times the last level's attention, mean over heads
@@ -83,16 +84,21 @@ class Round:
 def _balanced(maps: Maps, rounds: int) -> list[Round]:
     """Run `rounds` rounds of dividing columns by their sums, then rows by theirs."""
     found: list[Round] = []
-    sums = total([block.sum(2) for block in maps.rows()])
+    sums = total(block.sum(2) for _, block in maps.rows())
     for _ in range(rounds):
-        columns, rows, shares = sums.clamp_min(LEAST).reciprocal(), [], []
-        for block in maps.rows():
+        columns = sums.clamp_min(LEAST).reciprocal()
+        rows: Tensor | None = None
+        shares: Tensor | None = None
+        for part, block in maps.rows():
             scales = (block @ columns[..., None])[..., 0].clamp_min(LEAST).reciprocal()
-            rows.append(scales)
+            rows = written(rows, scales, part, columns.shape[2], axis=2)
             # the next column sums, while the block is in cache
-            shares.append((scales[:, :, None] @ block)[:, :, 0])
-        sums = total(shares)
-        found.append(Round(joined(rows, 2), columns, sums * columns))
+            share = (scales[:, :, None] @ block)[:, :, 0]
+            shares = share if shares is None else shares + share
+        assert rows is not None
+        assert shares is not None
+        sums = shares
+        found.append(Round(rows, columns, sums * columns))
     return found
 
 
@@ -118,31 +124,36 @@ def _of_heads(maps: Maps, values: Tensor, first: int) -> tuple[Tensor, Refine]:
     last = rounds[-1]
     # a row's sum comes with the product
     beside = [torch.cat([each * one.rows[..., None], one.rows[..., None]], -1) for one, each in zip(rounds, values, strict=True)]
-    products: list[Tensor] = []
-    shown: list[Tensor] = []
+    count = values.shape[3] - first
+    product: Tensor | None = None
+    weights: Tensor | None = None
     for part, along, across in maps.both(first):
-        by_round = []
+        rows, by_round = _behind(part, first), []
         for one, value in zip(rounds, beside, strict=True):
             above = one.above_mean(part, along, across)
             by_round.append(above @ value)
-        products.append(torch.stack(by_round))
+        product = written(product, torch.stack(by_round), rows, count, axis=3)
         if maps.kept:
-            shown.append(_weights(last, above, by_round[-1][..., -1:], first))
-    product = joined(products, 3)
+            weights = written(weights, _weights(last, above, by_round[-1][..., -1:], first), rows, count)
+    assert product is not None
     seen = product[..., :-1] / product[..., -1:].clamp_min(LEAST)
-    if maps.kept:
-        weights = joined(shown, 1)
+    if weights is not None:
         return seen, lambda scores: scores @ weights
     sums = product[-1, ..., -1:]
 
     def again(scores: Tensor) -> Tensor:
-        found = []
-        for part, along, across in maps.both(first):
-            rows = slice(part.start - first, part.stop - first)
-            found.append(scores[..., rows] @ _weights(last, last.above_mean(part, along, across), sums[:, :, rows], first))
-        return total(found)
+        def of(part: slice, along: Tensor, across: Tensor) -> Tensor:
+            rows = _behind(part, first)
+            return scores[..., rows] @ _weights(last, last.above_mean(part, along, across), sums[:, :, rows], first)
+
+        return total(of(*each) for each in maps.both(first))
 
     return seen, again
+
+
+def _behind(part: slice, first: int) -> slice:
+    """A slice of tokens from `first` on, counted from there."""
+    return slice(None) if part.stop is None else slice(part.start - first, part.stop - first)
 
 
 def _weights(scales: Round, above: Tensor, sums: Tensor, first: int) -> Tensor:

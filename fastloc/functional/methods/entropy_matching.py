@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fastloc.functional.slices import SLICE, at_once, in_parts, parts, total
+
 # the bounds of the multiplier; a target beyond them gets the largest one
 RANGE = (1e-3, 1e4)
 # Newton steps; a step that leaves the bounds becomes a bisection
@@ -22,8 +24,6 @@ STEPS = {torch.float64: 14, torch.float32: 10}
 SETTLED = {torch.float64: 1e-7, torch.float32: 1e-4}
 # rows of a head in the sample, at least, and a step in log(beta) that is short enough there
 SAMPLE, NEAR = 64, 1e-2
-# the most cosines in memory at a time: 4 MB of float32 on a CPU, which its cache holds, and 16 MB elsewhere
-SLICE, SLICE_ON_CPU = 1 << 22, 1 << 20
 
 
 def matched(u: Tensor, rho: float) -> Tensor:
@@ -111,11 +111,11 @@ def _mean(u: Tensor, rows: Tensor, sums: Callable[[slice, Tensor, Tensor], Tenso
     It is called with some heads, of the B G, some of their rows, and all their vectors [h, N, d].
     """
     vectors, queries = u.flatten(0, 1), rows.flatten(0, 1)
-    step = max((SLICE_ON_CPU if _may_stop(u) else SLICE) // max(u.shape[2], 1), 1)
-    heads, found = max(step // max(rows.shape[2], 1), 1), []
-    for first in range(0, len(vectors), heads):
-        some = slice(first, first + heads)
-        parts = [sums(some, part, vectors[some]) for part in torch.split(queries[some], step, 1)]
-        found.append(sum(parts[1:], parts[0]))
-    means = torch.cat(found, -1) / rows.shape[2]
+    most, count, tokens = at_once(SLICE, u), rows.shape[2], u.shape[2]
+
+    def of(heads: slice) -> Tensor:
+        keys, asking = vectors[heads], queries[heads]
+        return total(sums(heads, asking[:, part], keys) for part in parts(count, tokens, most))
+
+    means = in_parts(len(vectors), count * tokens, most, of, axis=-1) / count
     return means.reshape(*means.shape[:-1], *u.shape[:2])

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastloc.functional.attention import Projections, rows_of
-from fastloc.functional.methods.row_blocks import by_rows
 from fastloc.functional.output import Grid
+from fastloc.functional.slices import in_parts
 from fastloc.functional.vjp import upcast
 
 __all__ = ["attended", "repaired", "sparse"]
@@ -40,7 +40,7 @@ def sparse(patches: Tensor, most: int | None) -> Tensor:
         indices: Tensor = distances.topk(near, largest=False).indices
         return indices
 
-    neighbours = by_rows(count, batch * count, most, nearest)
+    neighbours = in_parts(count, batch * count, most, nearest)
     farthest = x.gather(1, neighbours[..., -1:].expand(-1, -1, x.shape[2]))
     radius = (x - farthest).square().sum(-1)
     densities = (1 / radius).gather(1, neighbours[..., 1:].flatten(1)).reshape(batch, count, near - 1)
@@ -70,7 +70,7 @@ def attended(qkv: Projections, most: int | None) -> Tensor:
         bias = rows_of(wide, rows)
         return products if bias is None else products + bias
 
-    sums = by_rows(q.shape[1], each, most, lambda rows: logits(rows).logsumexp(-1).transpose(1, 2)).transpose(1, 2)
+    sums = in_parts(q.shape[1], each, most, lambda rows: logits(rows).logsumexp(-1).transpose(1, 2)).transpose(1, 2)
     first = torch.softmax(logits(slice(1)), -1)
     of_class = STRENGTH * first[:, :, 0, qkv.prefix :].mean(1)
     of_self = (own - sums).exp()[:, :, qkv.prefix :].mean(1)

@@ -16,7 +16,7 @@ def patch_cam(cam: str, trace: BlockTrace, target: Target, rows: slice, texts: s
     Args:
         cam: "grad-cam++" or "layer-cam", see `fastloc.functional.methods.cam`.
         trace, target: of the last block. rows: the tokens that the score reads.
-        most: see `fastloc.functional.block_trace.parts`.
+        most: see `fastloc.functional.slices.parts`.
     """
     prefix = trace.spec.prefix
     # the weighings read maps [B, C, h, w]; a row of patches is one of a single column

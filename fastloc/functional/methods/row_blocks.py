@@ -5,14 +5,14 @@ time is made from them. Where even that is too large, a block of its rows at a t
 grows with N, and time with the passes. A tower's biases of relative positions, [H, N, N] a block, are in memory in any case.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fastloc.functional.attention import Attend, Temperature, rows_of
-from fastloc.functional.block_trace import at_once, parts
+from fastloc.functional.slices import at_once, in_parts, joined, parts, total
 from fastloc.functional.vjp import upcast
 
 # keys and queries, which include the logits' scale, and the bias of the logits, each [b, h, N, …]
@@ -27,8 +27,8 @@ class Maps(Protocol):
     # True if S is in memory, so that results of its size may be too
     kept: bool
 
-    def rows(self) -> Iterator[Tensor]:
-        """Yield S's rows, [b, h, R, N]."""
+    def rows(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield a slice of rows and those rows of S, [b, h, R, N]."""
 
     def both(self, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield, from row `first` on, a slice of rows, those rows of S and those of its transpose, [b, h, R, N] each."""
@@ -42,9 +42,9 @@ class Kept:
     def __init__(self, maps: Tensor, most: int | None) -> None:
         self.maps, self.most = maps, most
 
-    def rows(self) -> Iterator[Tensor]:
+    def rows(self) -> Iterator[tuple[slice, Tensor]]:
         for part in self._parts(0):
-            yield self.maps[:, :, part]
+            yield part, self.maps[:, :, part]
 
     def both(self, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         # read more than once, and along its rows
@@ -65,14 +65,11 @@ class Recomputed:
     def __init__(self, blocks: list[_Sides], most: int | None) -> None:
         self.blocks, self.most = blocks, most
         # the log-sum-exp of each row of each block's map
-        self.normalisers = [
-            torch.cat([torch.logsumexp(_logits(q[:, :, part], k, rows_of(bias, part)), -1) for part in self._parts(0)], -1)
-            for q, k, bias in blocks
-        ]
+        self.normalisers = [self._normaliser(*each) for each in blocks]
 
-    def rows(self) -> Iterator[Tensor]:
+    def rows(self) -> Iterator[tuple[slice, Tensor]]:
         for part in self._parts(0):
-            yield self._along(part)
+            yield part, self._along(part)
 
     def both(self, first: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         for part in self._parts(first):
@@ -82,6 +79,12 @@ class Recomputed:
                 for (q, k, bias), each in pairs
             )
             yield part, self._along(part), total(across)
+
+    def _normaliser(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+        each = q.shape[0] * q.shape[1] * q.shape[2]
+        return in_parts(
+            q.shape[2], each, self.most, lambda rows: torch.logsumexp(_logits(q[:, :, rows], k, rows_of(bias, rows)), -1), axis=2
+        )
 
     def _along(self, part: slice) -> Tensor:
         pairs = zip(self.blocks, self.normalisers, strict=True)
@@ -143,38 +146,6 @@ class Summed:
         if sides[0][0].shape[2] ** 2 > self.most:
             return Recomputed(sides, most)
         return Kept(total(torch.softmax(_logits(*each), -1) for each in sides), most)
-
-
-def by_rows(count: int, each: int, most: int | None, make: Callable[[slice], Tensor]) -> Tensor:
-    """Call `make` on some of `count` rows at a time, [B, R, …], and return one [B, count, …].
-
-    A call gets as many rows as `most` numbers allow when one row takes `each`. Each result is written to its position at once: results
-    kept between large intermediates would fragment memory.
-    """
-    if most is None or count * each <= most:
-        return make(slice(None))
-    whole: Tensor | None = None
-    for part in parts(count, each, most):
-        made = make(part)
-        whole = made.new_empty(len(made), count, *made.shape[2:]) if whole is None else whole
-        whole[:, part] = made
-        del made
-    assert whole is not None
-    return whole
-
-
-def joined(blocks: list[Tensor], axis: int) -> Tensor:
-    """The blocks as one tensor; a single block is not copied."""
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, axis)
-
-
-def total(terms: Iterable[Tensor]) -> Tensor:
-    """The sum of at least one tensor; each is released once it is added."""
-    whole: Tensor | None = None
-    for each in terms:
-        whole = each if whole is None else whole + each
-    assert whole is not None
-    return whole
 
 
 def _logits(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:

@@ -10,15 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastloc.functional.attention import SLICE, Projections
-from fastloc.functional.block_trace import CACHE
+from fastloc.functional.attention import Projections
 from fastloc.functional.blocks import enter_block, out_projection, project, turned
 from fastloc.functional.folding import FoldedViT
 from fastloc.functional.methods.outliers import attended, repaired, sparse
-from fastloc.functional.methods.row_blocks import by_rows
 from fastloc.functional.op_set import Ops
 from fastloc.functional.output import Grid
 from fastloc.functional.position_embedding import Positions
+from fastloc.functional.slices import SLICE, at_once, in_parts
 from fastloc.functional.vjp import upcast
 
 __all__ = ["aggregated"]
@@ -43,7 +42,7 @@ def aggregated(
         seen: the projections of the last block but one, for "sfp".
     """
     spec, path = prepared.weights.spec, prepared.recipe.path
-    most = None if ops.most is None else min(ops.most, CACHE) if streams[spec.layers - 2].device.type == "cpu" else SLICE
+    most = None if ops.most is None else at_once(min(ops.most, SLICE), streams[spec.layers - 2])
     similar, average, *fused = prepared.streams_read
     last, total = streams[spec.layers - 2], sum((streams[i] for i in fused[1:]), streams[fused[0]])
     patches = last[:, spec.prefix :]
@@ -102,7 +101,7 @@ def _shared(units: Tensor, mean: Tensor, values: Tensor, cut: bool, most: int | 
 
 
 def _by_patches(units: Tensor, most: int | None, make: Callable[[slice], Tensor]) -> Tensor:
-    return by_rows(units.shape[1], units.shape[0] * units.shape[1], most, make)
+    return in_parts(units.shape[1], units.shape[0] * units.shape[1], most, make)
 
 
 def _last_block(prepared: FoldedViT, x: Tensor, terms: str, places: Positions, ops: Ops) -> tuple[Tensor, list[Tensor]]:

@@ -1,0 +1,1 @@
+"""Camera frames on any device: their formats, and the patch embedding's operand."""
