@@ -22,7 +22,7 @@ from fastloc.functional.methods.pool_gradients import PoolGradients
 from fastloc.functional.output import Output
 from fastloc.functional.position_embedding import resized_position
 from fastloc.functional.similarity import Read
-from fastloc.functional.slices import SLICE, in_parts
+from fastloc.functional.slices import in_parts
 from fastloc.functional.target import at_unit_embedding
 from fastloc.recipes import RECIPES, Recipe
 from fastloc.recipes import recipe as named
@@ -33,6 +33,8 @@ Linear = tuple[Tensor, Tensor]
 
 # the targets that Grad-CAM differentiates here: those of the recipe's that score the image embedding
 TARGETS = ("cosine", "logit", "softmax")
+# texts whose maps wait for each other, see `fastloc.functional.slices`; a file may leave the sizes of tensors open, and has its texts' number
+TOGETHER = 16
 # CLIP Surgery's addition to a key's length before dividing by it
 UNIT_EPS = 1e-6
 
@@ -274,7 +276,7 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, besid
     query = (slope @ k).transpose(1, 2).flatten(2)
     if prepared.recipe.cam != "grad-cam":
         gradients = PoolGradients(share[:, :, 0], slope, q[:, :, 0], outputs, query, pool.q_w, pool.k_w, pool.v_w)
-        weigh, of_texts = WEIGHINGS[prepared.recipe.cam], strength.expand(len(x), -1)
+        weigh, of_texts = WEIGHINGS[prepared.recipe.cam], strength.expand(x.shape[0], -1)
         stage = positions.transpose(1, 2).reshape(x.shape)
 
         def of(part: slice) -> Tensor:
@@ -284,7 +286,7 @@ def relevance(prepared: Prepared, x: Tensor, table: Tensor, texts: Tensor, besid
             )
             return torch.stack([weigh(stage, each) for each in rows], 1)
 
-        return in_parts(len(texts), x.numel(), SLICE, of), cosine
+        return in_parts(len(texts), 1, TOGETHER, of), cosine
     total = out @ pool.v_w + query @ pool.q_w
     maps = F.relu(total / positions.shape[1] @ positions.transpose(1, 2)) * strength[..., None]
     return maps.reshape(*maps.shape[:2], *x.shape[2:]), cosine

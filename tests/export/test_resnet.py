@@ -268,3 +268,14 @@ def test_gradients_at_positions_need_a_number_of_texts(cam: str) -> None:
         ResNetGraph(parts(row, Options(size=SIZE)))
     for options in (Options(size=SIZE, count=2), Options(size=SIZE, texts=("cat", "dog"))):
         assert ResNetGraph(parts(row, options)).prepared.recipe.cam == cam
+
+
+@pytest.mark.slow("an export that takes any number of pictures")
+def test_gradients_at_positions_of_more_texts_than_are_computed_together(file: Path, tmp_path: Path) -> None:
+    here = Localizer(str(file), "random", "grad_cam", cam="layer-cam", size=SIZE, device="cpu", dtype="float32")
+    texts = [f"{name} {i}" for i in range(10) for name in ("a cat", "a dog")]
+    export(here, tmp_path / "many.onnx", Options(batch=None, size=SIZE, texts=tuple(texts)))
+    there = OnnxLocalizer(tmp_path / "many.onnx", providers="cpu")
+    frames = [picture(seed, (80, 100)) for seed in range(3)]
+    for one, other in zip(here(frames, texts), there(frames), strict=True):
+        assert np.abs(one.similarity - other.similarity).max() < 1e-5

@@ -101,6 +101,6 @@ def test_no_map_of_a_text_waits_on_a_resnet(cam: str, monkeypatch: pytest.Monkey
     prepared = resnet.prepare(resnet_towers.tower(torch.float32), recipe("grad_cam", cam=cam))
     x = resnet.features(prepared.weights, resnet_towers.pixels(1, (3, 4), torch.float32))
     table = resnet.position_table(prepared.weights, (3, 4), prepared.recipe)
-    monkeypatch.setattr(resnet, "SLICE", 2 * x.numel())
+    monkeypatch.setattr(resnet, "TOGETHER", 2)
     few, many = (living(lambda count=count: resnet.relevance(prepared, x, table, resnet_towers.texts(count).float())) for count in (4, 40))
     assert many[1] > 5 * few[1] and many[0] <= few[0] + 1
