@@ -33,7 +33,7 @@ Linear = tuple[Tensor, Tensor]
 
 # the targets that Grad-CAM differentiates here: those of the recipe's that score the image embedding
 TARGETS = ("cosine", "logit", "softmax")
-# texts whose maps wait for each other, see `fastloc.functional.slices`; a file may leave the sizes of tensors open, and has its texts' number
+# texts whose maps wait for each other, see `fastloc.functional.slices`: a number that a file with open sizes can hold
 TOGETHER = 16
 # CLIP Surgery's addition to a key's length before dividing by it
 UNIT_EPS = 1e-6
