@@ -81,8 +81,17 @@ def comes_again(number: int, frame: FrameType | None) -> bool:
     """True where an exception would be lost, in the callback of a weak reference; the signal is then handled again in a moment."""
     if frame is None or frame.f_code.co_filename != WeakSet.__init__.__code__.co_filename:
         return False
-    threading.Timer(MOMENT, _thread.interrupt_main, (number,)).start()
+    threading.Timer(MOMENT, _signal_main, (number,)).start()
     return True
+
+
+def _signal_main(number: int) -> None:
+    """Send the signal to the main thread, whatever it waits for; `interrupt_main` alone is noticed when that wait is over."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, number)
+    else:
+        _thread.interrupt_main(signal.Signals(number))
 
 
 def end_with_parent() -> None:
