@@ -1,6 +1,6 @@
 """The options of an export, and every impossible combination with its reason and the nearest possible one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastloc.errors import FastlocError, TextError, unknown
@@ -43,7 +43,8 @@ class Options:
     licence: str = ""
 
     def check(self, spec: PictureSpec, recipe: Recipe) -> None:
-        """Raise FastlocError for an unknown name or an impossible combination."""
+        """Raise FastlocError for a value of another type, an unknown name or an impossible combination."""
+        _check_types(self)
         spelling(self.spelling, self.opset)
         for option, name, known in (("dtype", self.dtype, DTYPES), ("input", self.kind, INPUTS), ("resize", self.resize, RESIZES)):
             if name not in known:
@@ -97,10 +98,26 @@ def _refusals(o: Options, spec: PictureSpec, recipe: Recipe) -> list[tuple[Calla
     ]  # fmt: skip
 
 
-def _check_size(o: Options, spec: PictureSpec) -> None:
+def _check_types(o: Options) -> None:
+    for option, number in (("opset", o.opset), ("batch", o.batch), ("count", o.count)):
+        if number is not None and not _is_number(number):
+            raise FastlocError(f"{option} must be a whole number or None, got {number!r}")
     for option, size in (("size", o.size), ("frame", o.frame)):
-        if size is not None and (len(size) != 2 or min(size) < 1):
+        if size is not None and not (isinstance(size, Sequence) and len(size) == 2 and all(_is_number(side) and side > 0 for side in size)):
             raise FastlocError(f"{option} must be (height, width) in pixels, got {size!r}")
+    for option in ("texts", "outputs"):
+        names = getattr(o, option)
+        # a string is a sequence of strings too
+        if isinstance(names, str) or not (isinstance(names, Sequence) and all(isinstance(name, str) for name in names)):
+            one = f"; use ({names!r},)" if isinstance(names, str) else ""
+            raise FastlocError(f"{option} must be a tuple of strings, got {names!r}{one}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_size(o: Options, spec: PictureSpec) -> None:
     if o.size is None:
         return
     for side, step in zip(o.size, spec.patch, strict=True):

@@ -269,6 +269,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"batch": 0}, "batch must be 1 or more, or None for any, got 0"),
     ({"dtype": "int8-dynamic", "spelling": "decomposed"}, "spelling must be 'ort'"),
     ({"dtype": "int8-static", "spelling": "onnx"}, "'decomposed'"),
+    ({"size": 40}, "size must be (height, width) in pixels, got 40"),
+    ({"size": (40, 56.0)}, "size must be (height, width) in pixels, got (40, 56.0)"),
+    ({"batch": "2"}, "batch must be a whole number or None, got '2'"),
+    ({"texts": "cat"}, "texts must be a tuple of strings, got 'cat'; use ('cat',)"),
+    ({"texts": ("cat", None)}, "texts must be a tuple of strings, got ('cat', None)"),
+    ({"outputs": "labels"}, "outputs must be a tuple of strings, got 'labels'; use ('labels',)"),
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from fastloc.recipes import RECIPES, recipe
 from live_tensors import LiveTensors
 
 # tokens of the grid below, and the heads of the tower
-GRID = (9, 10)
+GRID = (5, 7)
 LINE = (1 + GRID[0] * GRID[1]) * towers.HEADS
 
 

@@ -95,6 +95,8 @@ def clean(seconds: float = PATIENCE) -> Iterator[None]:
     log = logging.getLogger("asyncio")
     log.addHandler(complaints)
     gc.collect()
+    # no later collection looks at the modules that are loaded, half a second of them
+    gc.freeze()
     before, opened = set(threading.enumerate()), _descriptors()
     try:
         yield
