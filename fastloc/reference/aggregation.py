@@ -113,9 +113,13 @@ def averaged(similarity: Tensor, x: Tensor) -> Tensor:
 
 
 def shared_map(similarity: Tensor) -> Tensor:
-    """The softmax of three times the similarities above the mean of all, row by row; the largest of a row always has its share."""
+    """The softmax of three times the similarities above the mean of all, row by row; the largest of a row always has its share.
+
+    Equal vectors have similarities that are the mean but for rounding, of 16 units in the last place at most: these have their share.
+    """
     logits = 3 * (similarity - similarity.mean())
-    hidden = (logits < 0) & (logits < logits.amax(-1, keepdim=True))
+    tied = 3 * 16 * torch.finfo(similarity.dtype).eps
+    hidden = (logits < -tied) & (logits < logits.amax(-1, keepdim=True))
     return arithmetic.softmax(torch.where(hidden, -torch.inf, logits))
 
 

@@ -28,6 +28,8 @@ SIMILAR = 0.4
 CLASS_TOKEN = 0.3
 # multiplier of the cosines before the shared map's softmax
 SHARPNESS = 3.0
+# units in the last place of 1 by which a cosine of equal vectors, and the mean of such, may be off
+TIED = 16
 # the self-self attentions of the last block beside the shared map
 TERMS = {"sc-clip": "k", "sfp": "qk"}
 
@@ -86,14 +88,16 @@ def _weights(units: Tensor, most: int | None) -> Tensor:
 def _shared(units: Tensor, mean: Tensor, values: Tensor, cut: bool, most: int | None) -> Tensor:
     """Average values [B, P, D] by softmax(3 cosines), in which cosines below the picture's mean [B] have no share.
 
-    The largest of a row always has its share: where all patches are one vector, rounding would leave a row without any, and in the
-    official code a row of NaN.
+    Where patches are one vector, as a repair of many outliers makes them, all cosines are the mean, and rounding would choose among them:
+    those within `TIED` units in the last place of 1 have their share. The largest of a row always has: a row without any is NaN in the
+    official code.
     """
+    lowest = mean[:, None, None] - TIED * torch.finfo(mean.dtype).eps
 
     def some(rows: slice) -> Tensor:
         cosines = units[:, rows] @ units.transpose(1, 2)
         cosines = _cut(cosines) if cut else cosines
-        least = torch.minimum(mean[:, None, None], cosines.amax(-1, keepdim=True))
+        least = torch.minimum(lowest, cosines.amax(-1, keepdim=True))
         maps = torch.softmax((SHARPNESS * cosines).masked_fill(cosines < least, -torch.inf), -1)
         return maps.to(values.dtype) @ values
 
